@@ -1,0 +1,37 @@
+# Each target sets up .venv by itself when it is missing or stale (tools/environment.py).
+PYTHON ?= python3
+RUN := .venv/bin/python
+NEW := _build/new
+
+.PHONY: book test lab bench notebooks environment clean
+.DEFAULT_GOAL := book
+
+environment:
+	@$(PYTHON) tools/environment.py
+
+# Built into a folder of its own and moved into place when it is whole, so that an interrupted build leaves the
+# last book as it was. Warnings are errors (-W); a cell that raises is one (_config.yml).
+book: environment
+	@echo "building the book (a minute or two)"
+	@rm -rf $(NEW).*
+	@new=$(NEW).$$$$ && .venv/bin/jupyter-book build . --path-output $$new -W -n --keep-going --quiet >/dev/null \
+	  && rm -rf _build/html && mv $$new/_build/html _build/html && rm -rf $$new
+	@echo "The book: file://$(CURDIR)/_build/html/index.html"
+
+# tests/, and by nbval every notebook of book/: each cell's output has to be what is stored.
+test: environment
+	@$(RUN) -m pytest tests book
+
+lab: environment
+	@$(RUN) -m jupyterlab book
+
+# Execute every notebook (or NOTEBOOKS=...) and store what it printed.
+notebooks: environment
+	@$(RUN) tools/execute.py $(NOTEBOOKS)
+
+bench: environment
+	@ls benchmarks/*.py >/dev/null 2>&1 || echo "no benchmarks yet"
+	@for script in $(wildcard benchmarks/*.py); do $(RUN) $$script || exit 1; done
+
+clean:
+	rm -rf _build .venv .venv.lock

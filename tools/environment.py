@@ -1,0 +1,59 @@
+"""Make .venv when it is missing or stale; return at once when it is ready.
+
+The stamp .venv/ready holds a digest of what the environment was made from and is written last, so that whatever
+interrupts the set-up, the next call starts it again.  The lock is inherited by pip: after `kill -9` of make, an
+orphaned pip still holds it, and the next call waits for it rather than write to the same folder.
+"""
+
+import fcntl
+import hashlib
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+SOURCES = ("requirements.txt", "constraints.txt", "pyproject.toml")
+INSTALL = ("-m", "pip", "install", "-qq", "--disable-pip-version-check", "-r", "requirements.txt")
+
+
+def digest(root):
+    parts = [sys.version.encode(), os.fsencode(root)]  # a moved environment does not work
+    parts += [(root / name).read_bytes() for name in SOURCES if (root / name).exists()]
+    return hashlib.sha256(b"\0".join(parts)).hexdigest()
+
+
+def is_ready(root):
+    stamp = root / ".venv" / "ready"
+    return stamp.exists() and stamp.read_text() == digest(root)
+
+
+def make(root, install=INSTALL):
+    """Returns the exit code: 0 when ``root``/.venv is ready."""
+    if is_ready(root):
+        return 0
+    with open(root / ".venv.lock", "w") as lock:
+        os.set_inheritable(lock.fileno(), True)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print("another set-up of .venv is under way; waiting for it", flush=True)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        if is_ready(root):
+            return 0
+        print("setting up .venv (a few minutes, once)", flush=True)
+        python = str(root / ".venv" / "bin" / "python")
+        for command in ([sys.executable, "-m", "venv", "--clear", str(root / ".venv")], [python, *install]):
+            code = subprocess.run(command, cwd=root, close_fds=False).returncode
+            if code:
+                print(f"set-up failed: {' '.join(command)} returned {code}", file=sys.stderr)
+                return code
+        partial = root / ".venv" / "ready.partial"
+        partial.write_text(digest(root))
+        partial.replace(root / ".venv" / "ready")
+    return 0
+
+
+if __name__ == "__main__":
+    if sys.version_info < (3, 11):
+        sys.exit(f"scaleinv needs Python 3.11 or newer; this is {sys.version.split()[0]}. Try: make PYTHON=python3.11")
+    sys.exit(make(Path(__file__).resolve().parent.parent))
