@@ -1,0 +1,329 @@
+"""Change the scale of a model's parameters without changing the model: y = w·x becomes y = (w'/k)·x with w' = k·w.
+
+``scale_parameters`` does it before training, ``rescale`` in the middle of it, together with the optimizer: every
+hyperparameter and every state buffer is multiplied by what its unit says.  ``fold_parameters`` takes it back.
+"""
+
+import difflib
+from dataclasses import dataclass
+from functools import partial
+from numbers import Real
+
+import torch
+from torch import nn
+from torch.nn.parameter import is_lazy
+from torch.nn.utils import parametrize
+
+from scaleinv.units import G, check_scale, convert_value, units_of
+
+
+class Scale(nn.Module):
+    """Parametrization by a scaled parameter: stores w' = k·w and shows w = w'/k.  ``k`` is saved with the model."""
+
+    def __init__(self, k):
+        super().__init__()
+        self.k = k
+
+    def forward(self, scaled):
+        return scaled / self.k
+
+    def right_inverse(self, weight):
+        return weight * self.k
+
+    def get_extra_state(self):
+        return self.k
+
+    def set_extra_state(self, state):
+        self.k = state
+
+    def extra_repr(self):
+        return f"k={self.k:g}"
+
+
+def scale_parameters(module, k):
+    """Store every parameter of ``module`` as w' = k·w, and let the module compute with w'/k.
+
+    Its output stays what it was, up to rounding; bit for bit when k is a power of two.
+
+    Args:
+        module: any ``nn.Module``.  Its Parameter objects stay the same ones, and hold w' from now on; a
+            ``state_dict`` saved before loads as before.
+        k: a positive number, or a dict from parameter names, as in ``module.named_parameters()``, to one.
+
+    Returns:
+        ``module``.
+
+    Raises:
+        TypeError: for a k that is no number.
+        ValueError: for a k that is not positive and finite, an unknown name, a parameter that is shared, already
+            scaled or has sparse gradients, and a k·w beyond its dtype's range.  ``module`` is left as it was.
+    """
+    slots = _slots(module)
+    factors = _factors("k", k, slots)
+    for name in factors:
+        if slots[name].scale is not None:
+            raise ValueError(
+                f"k: parameter {name!r} is already scaled, by {slots[name].scale.k:g}; "
+                "use rescale to scale it further or fold_parameters to undo it"
+            )
+    _check_scalable(slots, factors)
+    _scale(slots, factors)
+    return module
+
+
+def rescale(module, optimizer, *, weight=1.0, loss=1.0, units=None):
+    """Change the units of a run, in the middle of it: parameters ``weight`` and a loss ``loss`` times as large.
+
+    The training goes on as if nothing had happened; bit for bit when both are powers of two, short of underflow.
+    The parameters (through ``torch.nn.utils.parametrize``), their gradients, the optimizer's hyperparameters and
+    ``optimizer.state`` change in place.  Parameters of the optimizer outside ``module`` keep their scale.
+
+    Args:
+        module: the ``nn.Module`` whose parameters are to be scaled.
+        optimizer: the ``torch.optim.Optimizer`` that trains it.
+        weight: a positive number, or a dict from parameter names to one; parameters not named keep their scale.
+            Parameter groups whose parameters get different scales are split.
+        loss: a positive number by which *you* multiply the loss from the next backward pass on.
+        units: the ``Units`` of the optimizer; by default those in ``UNITS``.  For an optimizer that is not in that
+            table pass what ``infer_units`` finds.
+
+    Raises:
+        TypeError: as ``scale_parameters`` and ``convert``.
+        ValueError: for what these refuse (but scaled parameters may be scaled further), for state of unknown unit
+            or of another shape than its parameter, and for an optimizer with a learning-rate scheduler, which
+            would go on in the old units.  Module and optimizer are left as they were.
+    """
+    loss = check_scale("loss", loss)
+    slots = _slots(module)
+    factors = _factors("weight", weight, slots)
+    _check_scalable(slots, factors)
+    conversion = _Conversion(optimizer, {slots[n].parameter: k for n, k in factors.items()}, loss, units)
+    _scale(slots, factors)
+    conversion.apply()
+
+
+def fold_parameters(module, optimizer=None, *, units=None):
+    """Undo ``scale_parameters`` and ``rescale``'s weight: store every parameter as w again.
+
+    Args:
+        module: a module with scaled parameters, or without.
+        optimizer: if given, converted along, state included, as by ``rescale``.
+        units: as for ``rescale``.
+
+    Returns:
+        ``module``.
+
+    Raises:
+        ValueError: as ``rescale``, and for a scaled parameter with another parametrization on top.
+    """
+    slots = {name: slot for name, slot in _slots(module).items() if slot.scale is not None}
+    for name, slot in slots.items():
+        if len(slot.owner.parametrizations[slot.attribute]) > 1:
+            raise ValueError(f"parameter {name!r} got another parametrization on top of its scale; remove that first")
+    if optimizer is not None:
+        back = {slot.parameter: 1 / slot.scale.k for slot in slots.values()}
+        _Conversion(optimizer, back, 1.0, units).apply()
+    for slot in slots.values():
+        slot.scale.loading.remove()
+        if slot.parameter.grad is not None:
+            slot.parameter.grad *= slot.scale.k
+        parametrize.remove_parametrizations(slot.owner, slot.attribute, leave_parametrized=True)
+    return module
+
+
+def effective_parameters(module):
+    """name → the parameter that the module computes with: w = w'/k where it is scaled; detached copies."""
+    return {name: getattr(slot.owner, slot.attribute).detach().clone() for name, slot in _slots(module).items()}
+
+
+# Where the parameters are.
+
+
+@dataclass
+class _Slot:
+    """A parameter's place: ``owner.attribute``, and its ``Scale``, if it has one."""
+
+    owner: nn.Module
+    attribute: str
+    parameter: nn.Parameter
+    scale: Scale | None
+    names: list
+    shared: bool = False
+
+
+def _slots(module):
+    """name → slot; a scaled parameter keeps the name that it had before it was scaled."""
+    if not isinstance(module, nn.Module):
+        raise TypeError(f"module={module!r} is not a torch.nn.Module")
+    slots, by_parameter = {}, {}
+    for full, parameter in module.named_parameters(remove_duplicate=False):
+        path, _, attribute = full.rpartition(".")
+        owner, scale, name = module.get_submodule(path), None, full
+        if isinstance(owner, parametrize.ParametrizationList) and isinstance(owner[0], Scale):
+            scale = owner[0]
+            path, _, attribute = path.rpartition(".")
+            path = path.removesuffix("parametrizations").removesuffix(".")
+            owner, name = module.get_submodule(path), f"{path}.{attribute}".removeprefix(".")
+        slot = slots[name] = by_parameter.setdefault(parameter, _Slot(owner, attribute, parameter, scale, []))
+        slot.names.append(name)
+        slot.shared |= slot.owner is not owner or slot.attribute != attribute
+    return slots
+
+
+def _factors(argument, value, slots):
+    """name → factor, for the parameters whose scale is to change."""
+    if not isinstance(value, dict):
+        factor = check_scale(argument, value)
+        return {slot.names[0]: factor for slot in slots.values() if factor != 1}
+    for name in value:
+        if name not in slots:
+            near = difflib.get_close_matches(str(name), slots, n=3) or list(slots)[:3]
+            raise ValueError(f"{argument}[{name!r}]: no such parameter; did you mean one of {near}?")
+    factors = {name: check_scale(f"{argument}[{name!r}]", factor) for name, factor in value.items()}
+    return {name: factor for name, factor in factors.items() if factor != 1}
+
+
+def _check_scalable(slots, factors):
+    for name, factor in factors.items():
+        slot = slots[name]
+        p = slot.parameter
+        if slot.shared:
+            raise ValueError(
+                f"parameter {name!r} is shared, under the names {slot.names}: "
+                "parametrize would scale one of its uses only; untie it, or leave it out by naming the others"
+            )
+        if is_lazy(p):
+            raise ValueError(f"parameter {name!r} is not initialised yet; run the module once before")
+        if not (p.is_floating_point() or p.is_complex()):
+            raise TypeError(f"parameter {name!r} of dtype {p.dtype} has no scale")
+        if isinstance(slot.owner, nn.RNNBase):
+            raise ValueError(
+                f"parameter {name!r} of {type(slot.owner).__name__} is also kept in a list that parametrize does "
+                "not reach; use the cell modules (nn.LSTMCell, nn.GRUCell, nn.RNNCell), or leave it out"
+            )
+        if getattr(slot.owner, "sparse", False) or (p.grad is not None and p.grad.is_sparse):
+            raise ValueError(f"parameter {name!r} has sparse gradients, and a scaled one has not; use sparse=False")
+        _multiplied(p.detach(), factor, f"parameter {name!r}", keep=True)
+
+
+def _multiplied(tensor, factor, what, keep=False):
+    """``tensor``·factor; ValueError where that overflows, or (``keep``) where a number turns into zero."""
+    new = tensor * factor
+    lost = new.isfinite().logical_not() & tensor.isfinite()
+    if keep:
+        lost |= (new == 0) & (tensor != 0)
+    if lost.any():
+        worst = tensor[lost][0].item()
+        raise ValueError(f"{what}: {worst:.3g} times {factor:g} leaves the range of {tensor.dtype}")
+    return new
+
+
+def _scale(slots, factors):
+    for name, factor in factors.items():
+        slot = slots[name]
+        if slot.scale is not None:
+            with torch.no_grad():
+                slot.parameter *= factor
+            slot.scale.k *= factor
+            continue
+        scale = Scale(factor)
+        parametrize.register_parametrization(slot.owner, slot.attribute, scale)
+        scale.loading = slot.owner.register_load_state_dict_pre_hook(partial(_load_plain, slot.attribute))
+
+
+def _load_plain(attribute, module, state_dict, prefix, *args):
+    """Lets a state_dict that holds w itself load into a module that stores w' = k·w."""
+    if (plain := prefix + attribute) in state_dict:
+        k = module.parametrizations[attribute][0].k
+        state_dict[f"{prefix}parametrizations.{attribute}.original"] = state_dict.pop(plain) * k
+        state_dict[f"{prefix}parametrizations.{attribute}.0._extra_state"] = k
+
+
+# The optimizer's side.
+
+
+class _Conversion:
+    """Everything about an optimizer that a change of units changes: computed, and so checked, before any is applied."""
+
+    def __init__(self, optimizer, factors, loss, units):
+        if not isinstance(optimizer, torch.optim.Optimizer):
+            raise TypeError(f"optimizer={optimizer!r} is not a torch.optim.Optimizer")
+        if getattr(optimizer.step, "_wrapped_by_lr_sched", False):
+            raise ValueError(
+                "optimizer: a learning-rate scheduler is attached, and would go on in the old units. Detach it "
+                "(`del optimizer.step`) and make it anew afterwards, with last_epoch; initial_lr is converted for it"
+            )
+        self.optimizer = optimizer
+        self.groups, self.tensors, self.numbers = [], [], []
+        for group in optimizer.param_groups:
+            parts = {}
+            for p in group["params"]:
+                parts.setdefault(factors.get(p, 1.0), []).append(p)
+            self.groups.append([self._group(group, part, k, loss, units) for k, part in parts.items()] or [group])
+        self.defaults = self._group(optimizer.defaults, None, 1.0, loss, units)
+
+    def _group(self, group, parameters, weight, loss, units):
+        """The group's hyperparameters in the new units, for these of its parameters; notes their tensors."""
+        found = units_of(units or type(self.optimizer), group)
+        new = dict(group)
+        for name, unit in found.hyperparameters.items():
+            if name in group:
+                new[name] = convert_value(name, group[name], unit, weight, loss, found.reason)
+        if "initial_lr" in group:  # left by a learning-rate scheduler
+            unit = found.hyperparameters["lr"]
+            new["initial_lr"] = convert_value("initial_lr", group["initial_lr"], unit, weight, loss, found.reason)
+        if parameters is None:
+            return new
+        if "param_names" in group:
+            names = dict(zip(group["params"], group["param_names"]))
+            new["param_names"] = [names[p] for p in parameters]
+        if weight != 1 or loss != 1:
+            for p in parameters:
+                self._convert_state(p, found.state, weight, loss)
+        return new | {"params": parameters}
+
+    def _convert_state(self, p, units, weight, loss):
+        state = self.optimizer.state.get(p, {})
+        for name, value in {"grad": p.grad, **state}.items():
+            if value is None:
+                continue
+            unit = G if value is p.grad else units.get(name)
+            if unit is None:
+                raise ValueError(
+                    f"state {name!r} of {type(self.optimizer).__name__} has no known unit; known are {sorted(units)}"
+                )
+            factor = unit.factor(weight=weight, loss=loss)
+            if factor == 1:
+                continue
+            if isinstance(value, Real):
+                self.numbers.append((state, name, value * factor))
+            else:
+                self.tensors.append((value, self._converted(value, name, p, factor)))
+
+    def _converted(self, tensor, name, p, factor):
+        what = f"{name} of a parameter of shape {tuple(p.shape)}"
+        if tensor.is_sparse:
+            raise ValueError(f"{what} is sparse; sparse tensors are not rescaled")
+        if tensor.numel() > 1 and not _broadcasts(tensor.shape, p.shape):
+            raise ValueError(f"{what} has the shape {tuple(tensor.shape)}; was it loaded from another model?")
+        return _multiplied(tensor.detach(), factor, what)
+
+    def apply(self):
+        with torch.no_grad():
+            for tensor, new in self.tensors:
+                tensor.copy_(new)
+        for state, name, new in self.numbers:
+            state[name] = new
+        added = []
+        for group, (first, *others) in zip(self.optimizer.param_groups, self.groups):
+            group.update(first)
+            added += others
+        self.optimizer.param_groups += added
+        self.optimizer.defaults.update(self.defaults)
+
+
+def _broadcasts(shape, target):
+    try:
+        return torch.broadcast_shapes(shape, target) == target
+    except RuntimeError:
+        return False
