@@ -1,0 +1,28 @@
+"""What a learning rate means: units of hyperparameters, derived, measured and applied.
+
+>>> import torch, scaleinv
+>>> print(scaleinv.units_of(torch.optim.Adam).hyperparameters["lr"])
+W
+"""
+
+from scaleinv.infer import InferredUnits, infer_units
+from scaleinv.measure import relative_change, relative_distance, ulp_distance
+from scaleinv.reparam import effective_parameters, fold_parameters, rescale, scale_parameters
+from scaleinv.units import UNITS, Unit, Units, convert, units_of
+
+__all__ = [
+    "UNITS",
+    "InferredUnits",
+    "Unit",
+    "Units",
+    "convert",
+    "effective_parameters",
+    "fold_parameters",
+    "infer_units",
+    "relative_change",
+    "relative_distance",
+    "rescale",
+    "scale_parameters",
+    "ulp_distance",
+    "units_of",
+]

@@ -1,0 +1,71 @@
+"""A claim of the book: checked where it is made, printed in one stable line, and able to fail."""
+
+import math
+from html import escape
+
+from IPython.display import display
+
+
+class ClaimFailed(AssertionError):
+    """What a claim says is not what was measured."""
+
+
+def claim(identity, statement, measured, *, equals=None, tolerance=0.0, at_most=None, at_least=None):
+    """Check ``measured`` against what is expected, and show both in one line.
+
+    Args:
+        identity: the chapter and a number in it, such as "1.3".
+        statement: what is claimed, in words.
+        measured: a number, or something that turns into one.
+        equals: what it has to be.
+        tolerance: up to which share of ``equals``; 0 for exactly.
+        at_most: an upper bound, instead.
+        at_least: a lower bound, instead or besides.
+
+    Raises:
+        scaleinv.claims.ClaimFailed: where it does not hold, or ``measured`` is NaN.
+        TypeError: where nothing is expected.
+
+    The line shows what was measured: exactly where exactly was expected, and else after ≈, which marks what may read
+    a little differently on another machine; the comparison of stored outputs leaves that out (tests/sanitize.cfg).
+    """
+    measured = float(measured)
+    expectations = []
+    holds = not math.isnan(measured)
+    if equals is not None:
+        holds &= abs(measured - equals) <= tolerance * abs(equals)
+        expectations.append(f"{equals:g}" + (f" ± {100 * tolerance:g} %" if tolerance else ""))
+    if at_most is not None:
+        holds &= measured <= at_most
+        expectations.append(f"≤ {at_most:g}")
+    if at_least is not None:
+        holds &= measured >= at_least
+        expectations.append(f"≥ {at_least:g}")
+    if not expectations:
+        raise TypeError(f"claim {identity}: nothing expected; pass equals, at_most or at_least")
+    expected = " and ".join(expectations)
+    if not holds:
+        raise ClaimFailed(f"claim {identity}: {statement}: expected {expected}, measured {measured:.6g}")
+    _held.append(identity)
+    shown = f"{measured:g}" if equals is not None and not tolerance else about(measured)
+    _show(f"claim {identity}: {statement}: {shown} (expected {expected}) ✓")
+
+
+def verdict():
+    """Show which claims this process has checked; each holds, for one that does not raises where it is made."""
+    line = f"verdict: {len(_held)} checks of the claims {', '.join(dict.fromkeys(_held))}: all hold"
+    _show(f"{line} ✓")
+
+
+def about(value, digits=2):
+    """A measured value to a few digits, marked with ≈ as one that another machine may print differently."""
+    return f"≈ {float(value):.{digits}g}"
+
+
+def _show(line):
+    head, _, rest = line.partition(": ")
+    html = f'<p class="claim"><b>{escape(head)}</b> {escape(rest)}</p>'
+    display({"text/plain": line, "text/html": html}, raw=True)
+
+
+_held = []  # the identities of the claims checked by this process, in order

@@ -1,0 +1,65 @@
+"""The look of the book's figures: one colour and one marker per optimizer, legible on light, on dark, and in grey."""
+
+import matplotlib.pyplot as plt
+from cycler import cycler
+
+INK = "#767676"  # for text and axes: as far from white as from black
+
+COLOURS = {
+    "Adam": "#1f77d0",
+    "AdamW": "#17a2b8",
+    "SGD": "#e8710a",
+    "Adagrad": "#2ca05a",
+    "RMSprop": "#9467bd",
+    "Adafactor": "#d6336c",
+    "Adadelta": "#8c6d31",
+    "Muon": "#7f8c00",
+    "Lion": "#b5541c",
+    "signSGD": "#c2a000",
+}
+MARKERS = dict(zip(COLOURS, "osD^v*PXhp"))
+
+_STYLE = {
+    "figure.figsize": (6.0, 3.8),
+    "figure.dpi": 150,
+    "figure.facecolor": "none",
+    "figure.constrained_layout.use": True,
+    "axes.facecolor": "none",
+    "savefig.facecolor": "none",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.alpha": 0.25,
+    "grid.color": INK,
+    "font.size": 12,
+    "lines.linewidth": 2,
+    "lines.markersize": 7,
+    "legend.frameon": False,
+    "text.color": INK,
+    "axes.labelcolor": INK,
+    "axes.edgecolor": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "axes.prop_cycle": cycler(color=list(COLOURS.values())),
+}
+
+
+def figure(xlabel, *ylabels):
+    """A figure in the book's style and its axes, or a list of them, one above the other, for several ylabels.
+
+    Labels name the quantity and, in brackets, its unit.
+    """
+    plt.rcParams.update(_STYLE)
+    width, height = _STYLE["figure.figsize"]
+    rows = len(ylabels)
+    fig, axes = plt.subplots(rows, sharex=True, figsize=(width, height * (1 + 0.7 * (rows - 1))), squeeze=False)
+    axes = list(axes[:, 0])
+    for ax, label in zip(axes, ylabels):
+        ax.set_ylabel(label)
+    axes[-1].set_xlabel(xlabel)
+    return fig, axes if rows > 1 else axes[0]
+
+
+def style(optimizer):
+    """Keyword arguments of ``plot`` for an optimizer's name: its colour, marker and label."""
+    return {"color": COLOURS[optimizer], "marker": MARKERS[optimizer], "label": optimizer}
