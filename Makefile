@@ -6,6 +6,9 @@ NEW := _build/new
 .PHONY: book test lab bench notebooks environment clean
 .DEFAULT_GOAL := book
 
+# The book's networks are small: a second thread gains nothing, and waits long for its turn on a busy machine.
+book test notebooks: export OMP_NUM_THREADS ?= 1
+
 environment:
 	@$(PYTHON) tools/environment.py
 
@@ -15,7 +18,7 @@ book: environment
 	@echo "building the book (a minute or two)"
 	@rm -rf $(NEW).*
 	@new=$(NEW).$$$$ && .venv/bin/jupyter-book build . --path-output $$new -W -n --keep-going --quiet >/dev/null \
-	  && rm -rf _build/html && mv $$new/_build/html _build/html && rm -rf $$new
+	  && { [ ! -e _build/html ] || mv _build/html $$new/last; } && mv $$new/_build/html _build/html && rm -rf $$new
 	@echo "The book: file://$(CURDIR)/_build/html/index.html"
 
 # tests/, and by nbval every notebook of book/: each cell's output has to be what is stored.

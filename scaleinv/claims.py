@@ -16,39 +16,49 @@ def claim(identity, statement, measured, *, equals=None, tolerance=0.0, at_most=
     Args:
         identity: the chapter and a number in it, such as "1.3".
         statement: what is claimed, in words.
-        measured: a number, or something that turns into one.
+        measured: a number, or a dict from labels to numbers, each of which has to be as expected.
         equals: what it has to be.
         tolerance: up to which share of ``equals``; 0 for exactly.
         at_most: an upper bound, instead.
         at_least: a lower bound, instead or besides.
 
     Raises:
-        scaleinv.claims.ClaimFailed: where it does not hold, or ``measured`` is NaN.
+        scaleinv.claims.ClaimFailed: where it does not hold, or a number is NaN.
         TypeError: where nothing is expected.
+        ValueError: where nothing was measured.
 
     The line shows what was measured: exactly where exactly was expected, and else after ≈, which marks what may read
     a little differently on another machine; the comparison of stored outputs leaves that out (tests/sanitize.cfg).
     """
-    measured = float(measured)
+    numbers = {label: float(x) for label, x in (measured if isinstance(measured, dict) else {"": measured}).items()}
+    if not numbers:
+        raise ValueError(f"claim {identity}: measured={measured!r} holds no number")
     expectations = []
-    holds = not math.isnan(measured)
     if equals is not None:
-        holds &= abs(measured - equals) <= tolerance * abs(equals)
         expectations.append(f"{equals:g}" + (f" ± {100 * tolerance:g} %" if tolerance else ""))
     if at_most is not None:
-        holds &= measured <= at_most
         expectations.append(f"≤ {at_most:g}")
     if at_least is not None:
-        holds &= measured >= at_least
         expectations.append(f"≥ {at_least:g}")
     if not expectations:
         raise TypeError(f"claim {identity}: nothing expected; pass equals, at_most or at_least")
+
+    def holds(x):
+        return (
+            not math.isnan(x)
+            and (equals is None or abs(x - equals) <= tolerance * abs(equals))
+            and (at_most is None or x <= at_most)
+            and (at_least is None or x >= at_least)
+        )
+
     expected = " and ".join(expectations)
-    if not holds:
-        raise ClaimFailed(f"claim {identity}: {statement}: expected {expected}, measured {measured:.6g}")
+    failed = {label: f"{x:.6g}" for label, x in numbers.items() if not holds(x)}
+    if failed:
+        raise ClaimFailed(f"claim {identity}: {statement}: expected {expected}, measured {_listed(failed)}")
+    exactly = equals is not None and not tolerance
+    shown = {label: f"{x:g}" if exactly else about(x) for label, x in numbers.items()}
     _held.append(identity)
-    shown = f"{measured:g}" if equals is not None and not tolerance else about(measured)
-    _show(f"claim {identity}: {statement}: {shown} (expected {expected}) ✓")
+    _show(f"claim {identity}: {statement}: {_listed(shown)} (expected {expected}) ✓")
 
 
 def verdict():
@@ -60,6 +70,10 @@ def verdict():
 def about(value, digits=2):
     """A measured value to a few digits, marked with ≈ as one that another machine may print differently."""
     return f"≈ {float(value):.{digits}g}"
+
+
+def _listed(shown):
+    return ", ".join(f"{label} {x}".strip() for label, x in shown.items())
 
 
 def _show(line):

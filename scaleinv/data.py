@@ -6,11 +6,12 @@ import torch
 from sklearn.datasets import load_digits
 
 
-def device():
-    """The accelerator if there is one (cuda, else mps), else the cpu."""
-    for kind in ("cuda", "mps"):
-        if getattr(torch, kind).is_available():
-            return torch.device(kind)
+def device(dtype=torch.float32):
+    """The accelerator if there is one (cuda, else mps) that computes in ``dtype`` (mps has no float64), else the cpu."""
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    if torch.mps.is_available() and dtype != torch.float64:
+        return torch.device("mps")
     return torch.device("cpu")
 
 
@@ -27,7 +28,7 @@ def digits(dtype=torch.float32, on=None):
     The optical recognition of handwritten digits data set (Alpaydin and Kaynak, 1998), as scikit-learn ships it.
     """
     images, labels = _digits()
-    on = device() if on is None else on
+    on = device(dtype) if on is None else on
     return images.to(on, dtype), labels.to(on)
 
 

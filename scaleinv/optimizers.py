@@ -103,10 +103,11 @@ def adadelta(g, w, t, s, *, lr=1.0, rho=0.9, eps=1e-6, weight_decay=0.0):
 
         v = ρ·v + (1 − ρ)·g²;    Δ = √(u + ε)/√(v + ε)·g;    u = ρ·u + (1 − ρ)·Δ²;    w ← w − lr·Δ
     """
-    g = g + weight_decay * w
-    s.square_avg = rho * s.square_avg + (1 - rho) * g * g
+    # addcmul(a, b, c) is a + b·c rounded as torch.optim rounds it: here a bit lost early counts several times at the end
+    g = torch.addcmul(g, weight_decay.to(g.dtype), w)
+    s.square_avg = torch.addcmul(rho * s.square_avg, (1 - rho) * g, g)
     delta = (s.acc_delta + eps).sqrt() / (s.square_avg + eps).sqrt() * g
-    s.acc_delta = rho * s.acc_delta + (1 - rho) * delta * delta
+    s.acc_delta = torch.addcmul(rho * s.acc_delta, (1 - rho) * delta, delta)
     return -lr * delta
 
 

@@ -51,6 +51,18 @@ def train(model, optimizer, batches, *, loss=1.0, accumulate=1, before_step=None
     return Run(torch.tensor(losses), weights)
 
 
+def optimizer_of(model, cls, **hyperparameters):
+    """An optimizer of class ``cls`` for what it takes of ``model``: Muon trains matrices only, SparseAdam wants sparse
+    gradients."""
+    parameters = list(model.parameters())
+    if cls is torch.optim.Muon:
+        parameters = [p for p in parameters if p.ndim == 2]
+    if cls is torch.optim.SparseAdam:
+        for p in parameters:
+            p.register_post_accumulate_grad_hook(lambda p: setattr(p, "grad", p.grad.to_sparse()))
+    return cls(parameters, **hyperparameters)
+
+
 def scale_gradients(module, k):
     """From now on every gradient of ``module`` arrives multiplied by k: a number, or a dict from parameter names."""
     for name, parameter in module.named_parameters():

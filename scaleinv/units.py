@@ -11,7 +11,7 @@ measures it, for these optimizers and any other.  ``convert`` applies it.
 
 import inspect
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from numbers import Real
 
@@ -42,8 +42,12 @@ class Unit:
         return Unit(self.loss * power, self.weight * power)
 
     def factor(self, *, weight=1.0, loss=1.0):
-        """The number that a quantity of this unit is multiplied by when the loss and the parameters are."""
-        return float(loss) ** float(self.loss) * float(weight) ** float(self.weight)
+        """The number that a quantity of this unit is multiplied by when the loss and the parameters are; inf or 0
+        beyond the range of floats."""
+        try:
+            return float(loss) ** float(self.loss) * float(weight) ** float(self.weight)
+        except OverflowError:
+            return math.inf
 
     def __str__(self):
         symbols = [_power("L", self.loss), _power("W", self.weight)]
@@ -78,12 +82,14 @@ class Units:
         state: name of a state buffer → Unit.
         reason: why some hyperparameter has no unit; empty when all have.
         caveats: name → under which condition its unit holds; where it is broken the optimizer is inconsistent.
+        defaults: hyperparameters in use where none are given, as far as they are not in an optimizer's signature.
     """
 
     hyperparameters: dict
     state: dict
     reason: str = ""
     caveats: dict = field(default_factory=dict)
+    defaults: dict = field(default_factory=dict)
 
 
 _MOMENTS = {"step": ONE, "exp_avg": G, "exp_avg_sq": G**2}
@@ -182,7 +188,7 @@ def units_of(optimizer_class, hyperparameters=None):
         )
     units = UNITS[optimizer_class]
     if (hyperparameters or {}).get("decoupled_weight_decay"):
-        return Units({**units.hyperparameters, "weight_decay": ONE / W}, units.state, units.reason)
+        return replace(units, hyperparameters={**units.hyperparameters, "weight_decay": ONE / W})
     return units
 
 
@@ -209,8 +215,8 @@ def convert(optimizer_class, hyperparameters, *, weight=1.0, loss=1.0):
     """
     weight, loss = check_scale("weight", weight), check_scale("loss", loss)
     units = units_of(optimizer_class, hyperparameters)
-    defaults = getattr(optimizer_class, "defaults", None)
-    if defaults is None:
+    defaults = units.defaults
+    if isinstance(optimizer_class, type):
         parameters = inspect.signature(optimizer_class).parameters.values()
         defaults = {p.name: p.default for p in parameters if p.default is not p.empty}
     for name in hyperparameters:

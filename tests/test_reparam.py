@@ -48,12 +48,12 @@ def run(cls, *, weight=1.0, loss=1.0, at=5, steps=10, dtype=torch.float32, make=
             factor = loss
         torch.manual_seed(step)
         x = torch.randn(9, 5, dtype=dtype)
-        optimizer.zero_grad()
         (factor * (module(x) - x[:, :3]).square().mean()).backward()
         if cls is optim.SparseAdam:
             for p in module.parameters():
                 p.grad = p.grad.to_sparse()
         optimizer.step()
+        optimizer.zero_grad()
         trajectory.append(effective_parameters(module))
     return trajectory
 
@@ -262,8 +262,8 @@ def test_a_scheduler_made_afterwards_goes_on_in_the_new_units():
     assert scheduler.get_last_lr() == [pytest.approx(0.1 * 64 / 10)] or scheduler.base_lrs == [0.1 * 64]
 
 
-class Signed(optim.Optimizer):
-    """w ← w − lr·(sign(m) + decay·w), with a running mean m and a running size, a float: an optimizer of nobody."""
+class Nobodys(optim.Optimizer):
+    """w ← w − lr·(m/s + decay·w), with a running mean m and a running sum s of sizes, a float: in nobody's library."""
 
     def __init__(self, params, lr=0.01, decay=0.1, beta=0.9):
         super().__init__(params, {"lr": lr, "decay": decay, "beta": beta})
@@ -274,15 +274,15 @@ class Signed(optim.Optimizer):
                 state = self.state.setdefault(p, {})
                 mean = state.setdefault("mean", torch.zeros_like(p))
                 mean.mul_(group["beta"]).add_(p.grad, alpha=1 - group["beta"])
-                state["size"] = state.get("size", 0.0) + p.grad.abs().max().item()
-                p.data.add_(mean.sign() + group["decay"] * p.data, alpha=-group["lr"])
+                state["size"] = state.get("size", 0.0) + p.grad.norm().item()
+                p.data.add_(mean / state["size"] + group["decay"] * p.data, alpha=-group["lr"])
 
 
 def test_an_unknown_optimizer_runs_with_the_units_measured():
-    units = infer_units(Signed, {})
+    units = infer_units(Nobodys, {})
     assert units.hyperparameters == {"lr": W, "decay": ONE / W, "beta": ONE}
     assert units.state == {"mean": G, "size": G}
-    assert same(run(Signed, weight=8.0, loss=4.0, units=units), run(Signed))
+    assert same(run(Nobodys, weight=8.0, loss=4.0, units=units), run(Nobodys, units=units))
 
 
 # What makes it fail.
@@ -393,7 +393,7 @@ RUNS = [
     (started, {"loss": "2"}, TypeError, "loss='2'"),
     (started, {"weight": {"0.weight": 8, "nothing": 2}}, ValueError, r"weight\['nothing'\]"),
     (started, {"weight": {"0.weight": float("nan")}}, ValueError, r"weight\['0.weight'\]=nan"),
-    (lambda: started(Signed), {"weight": 8}, ValueError, "infer_units"),
+    (lambda: started(Nobodys), {"weight": 8}, ValueError, "infer_units"),
     (lambda: started(optim.RAdam), {"weight": 8}, ValueError, "first five steps"),
     (lambda: started(optim.Adafactor), {"weight": 8}, ValueError, r"eps\[0\]=None"),
     (lambda: with_state(surprise=torch.ones(3)), {"weight": 8}, ValueError, "'surprise'"),

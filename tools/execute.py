@@ -1,5 +1,9 @@
-"""Execute notebooks in place and store their outputs, without what would differ from run to run."""
+"""Execute notebooks in place and store their outputs, without what would differ from run to run.
 
+The README's picture is a figure of the book, and is stored beside it.
+"""
+
+import base64
 import sys
 from pathlib import Path
 
@@ -7,6 +11,7 @@ import nbformat
 from nbclient import NotebookClient
 
 BOOK = Path(__file__).resolve().parent.parent / "book"
+FIGURE, PICTURE = "fig-cases", BOOK / "_static" / "cases.png"
 
 
 def execute(path):
@@ -21,6 +26,9 @@ def execute(path):
     partial = path.with_suffix(".partial")
     nbformat.write(notebook, partial)
     partial.replace(path)
+    for cell in notebook.cells:
+        if cell.metadata.get("mystnb", {}).get("figure", {}).get("name") == FIGURE:
+            PICTURE.write_bytes(base64.b64decode(cell.outputs[0].data["image/png"]))
 
 
 if __name__ == "__main__":
