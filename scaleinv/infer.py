@@ -8,27 +8,40 @@ with every h → c^a·h changes nothing:
 
 The derivatives are central differences of runs in float64 on a small smooth problem; a and b solve two
 least-squares problems, are rounded to simple fractions, and are then verified: runs rescaled by powers of two
-must give the same trajectory, bit for bit.  What has no effect is undetermined, what no exponents explain is
-inconsistent; neither is ever given a unit.
+must give the same trajectory, bit for bit, with the values given, with values that matter, and over a run that is
+longer.  What has no effect is undetermined, what no exponents explain is inconsistent; neither is given a unit.
 """
 
 import math
 import warnings
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
+from functools import partial
 
 import torch
 
-from scaleinv.probe import in_float64, runner_of, trajectory_of, uses_low_precision, values_of
+from scaleinv.probe import (
+    STEPS,
+    Values,
+    in_range,
+    isolated,
+    length,
+    precision_of,
+    rescaled_runs,
+    runner_of,
+    switched_on,
+    trajectory_of,
+    value_that_matters,
+    values_of,
+)
 from scaleinv.units import Unit, Units
 
 STEP = 1e-5  # of the central differences, in log h: truncation 1e-10, rounding 1e-11
-EFFECT = 1e-3  # a hyperparameter matters when a change by e moves the run by this share of its length
 FIT = 1e-4  # residual, relative to the largest term or the length of the run, up to which exponents explain a run
-SIMPLE = 0.01  # distance to a fraction with a denominator of at most 4, up to which an exponent is that fraction
-POWER = 12  # verification scales by 2^±12, so that exponents in halves, thirds and quarters stay exact
-ROUNDING = 1e-9  # deviation, relative to the length of the run, up to which a rescaled run differs by rounding
-LARGEST = 10.0  # up to which a value is raised, by decades, to make it matter; then lowered by up to eight
+DENOMINATOR = 6  # largest of an exponent
+SIMPLE = 0.01  # distance to such a fraction, up to which an exponent is that fraction
+ROUNDING = 1e-9  # deviation, relative to the lengths of both runs, up to which a rescaled run differs by rounding
+LONG = 100  # steps of the longer run, which finds what changes later, such as the end of a warm-up
 
 
 @dataclass(frozen=True)
@@ -40,9 +53,9 @@ class InferredUnits(Units):
         residual: for "inconsistent", the share of the run that no choice of units explains; else the largest
             deviation of a rescaled run, 0 when bitwise.
         undetermined: hyperparameters without effect in any probe, or not told apart; their unit is None.
-        inconsistent: hyperparameter → residual that appears when it is made to matter; their unit is None.
-        probed: the values with which every hyperparameter was made to matter.
-        defaults: the hyperparameters as given, with the factory's defaults.
+        inconsistent: hyperparameter → residual that appears when it is made to matter, or, where it is an exponent
+            on which the units of others depend, when it is changed; their unit is None.
+        probed: the values given, and those with which every hyperparameter was made to matter.
         name: the factory's.
     """
 
@@ -51,7 +64,6 @@ class InferredUnits(Units):
     undetermined: tuple = ()
     inconsistent: dict = field(default_factory=dict)
     probed: tuple = ()
-    defaults: dict = field(default_factory=dict)
     name: str = ""
 
     def __str__(self):
@@ -69,6 +81,9 @@ class InferredUnits(Units):
             return str(unit)
         if key in self.inconsistent:
             return f"inconsistent, residual {self.inconsistent[key]:.2g}"
+        given = Values(self.probed[0])
+        if not given.is_float(key):
+            return f"not probed ({given[key]!r:.30})"
         return "undetermined" if key in self.undetermined else "no unit"
 
     __repr__ = __str__
@@ -81,234 +96,233 @@ def infer_units(factory, hyperparameters):
         factory: ``factory(params, **hyperparameters)`` makes an optimizer with torch.optim's interface: an optimizer
             class, one of a third party, or a function.
         hyperparameters: name → value.  Floats, and tuples of them, are probed, as are those that the factory has a
-            default for; flags and integers are kept as given.  Zeros are switched on, and values too small or too
-            large to matter are moved by decades until they do.
+            default for; flags and integers are kept as given, and the units hold for them.  Zeros are switched on,
+            and values too small or too large to matter are moved by decades until they do.
 
     Returns:
-        ``InferredUnits``; pass it to ``convert`` or ``rescale`` in place of the class.
+        ``InferredUnits``; pass it to ``convert`` or ``rescale`` in place of the class.  A constant that no run comes
+        near, such as a clip at 10⁴ times the gradients or a switch after more than 100 steps, is not seen; and an
+        optimizer whose step has a jump or a singularity that a run comes near may be called inconsistent wrongly.
 
     Raises:
         TypeError: for a factory that cannot be called or hyperparameters that are no dict.
-        ValueError: for values that are not finite, and for a factory that no probe can run.
+        ValueError: for values that are not finite, and for a factory that no probe can run, whose equal runs differ,
+            or whose optimizers move no parameter or diverge.
 
-    Random state is left as it was.
+    Random state (of torch on the CPU, numpy and random) and the number of threads are left as they were.
     """
     if not callable(factory):
         raise TypeError(f"factory={factory!r} cannot be called; pass an optimizer class or a function making one")
     if not isinstance(hyperparameters, dict):
         raise TypeError(f"hyperparameters={hyperparameters!r} is not a dict; pass one such as {{'lr': 1e-3}}")
-    given = values_of(factory, hyperparameters)
-    for key in given.floats:
-        if not math.isfinite(given[key]):
-            raise ValueError(f"hyperparameters: {key}={given[key]!r} is not finite")
-    with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+    for key, value in Values(hyperparameters).entries():
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ValueError(f"hyperparameters: {key}={value!r} is not finite")
+    given, defaults = values_of(factory, hyperparameters)
+    with isolated(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return _infer(factory, given)
+        found = _infer(factory, given)
+    units = dict(found.hyperparameters)
+    if found.verdict == "inconsistent":  # what may be a number is not to be taken for a flag
+        units |= {n: None for n in hyperparameters if n not in {*units, *defaults}}
+    # what the factory has no default for is in use only where it is given
+    flags = {n: value for n, value in given.items() if n not in units}
+    return replace(found, hyperparameters=units, defaults=flags | {n: v for n, v in defaults.items() if n in units})
 
 
 def _infer(factory, given):
     runner = runner_of(factory, given)
-    base = _switch_on(runner, given)
-    names = base.floats
-    promote = uses_low_precision(runner, base)
-    equations = [_sensitivities(runner, base, names, promote)]
-    exponents, residual = _solve(equations)
+    report = partial(_report, getattr(factory, "__name__", repr(factory)), given)
+    on = switched_on(runner, given)
+    found = _infer_from(on, given, runner, report)
+    if on != given and (found is None or found.verdict == "inconsistent"):
+        # the fault may be with a value that was 0: then it is named, and the others keep their units
+        off = _infer_from(given, given, runner, report)
+        if off and (found is None or any(on[key] != given[key] for key in off.inconsistent)):
+            found = off
+    if found is None:
+        raise ValueError(f"factory={factory!r} with {dict(given)}: {STEPS} steps move nothing, or too far to measure")
+    return found
+
+
+def _infer_from(values, given, runner, report):
+    base = in_range(runner, values, LONG)
+    if not 1e-9 < length(runner(base)[0]) < 1e99:
+        return None
+    precision = precision_of(runner, base)
+    equations = [_sensitivities(runner, base, precision)]
+    scaling, certain, residual = _solve(base.floats, equations)
     if residual > FIT:
-        return _report(factory, given, {}, {}, "inconsistent", residual, {})
-    probes, inconsistent = [given, base] if given != base else [given], {}
-    for name in names:
-        value = _value_that_matters(runner, base, name)
-        if value is None or value == base[name]:
+        return report("inconsistent", residual, f"no units fit: {residual:.2g} of the run is left unexplained")
+    probes, inconsistent = {}, {}
+    for name in base.floats:
+        matters = value_that_matters(runner, base, name)
+        if matters is None:
             continue
-        probe = base.replace(name, value)
-        trial = [*equations, _sensitivities(runner, probe, names, promote)]
-        solution, misfit = _solve(trial)
-        if misfit > FIT:
-            inconsistent[name] = misfit
-        else:
-            equations, exponents = trial, solution
-            probes.append(probe)
-    units = {
-        name: Unit(*pair)
-        for name, pair in zip(names, exponents)
-        if pair is not None and name not in inconsistent
-    }
-    deviation = max(_verify(runner, probe, units) for probe in probes)
-    state = _state_units(runner, base, units) if deviation <= ROUNDING else {}
-    verdict = "bitwise" if deviation == 0 else "rounding" if deviation <= ROUNDING else "inconsistent"
-    if verdict == "inconsistent":
-        units = {}
-    return _report(factory, given, units, state, verdict, deviation, inconsistent, tuple(map(dict, probes)))
+        value, beside = matters
+        # a value at its bound cannot be varied both ways, but the one beside it can
+        probe = base.replace(name, value if value != base[name] or name in certain else beside)
+        if probe != base:
+            trial = [*equations, _sensitivities(runner, probe, precision)]
+            solution = _solve(base.floats, trial)
+            if solution[2] > FIT:
+                inconsistent[name] = solution[2]
+                continue
+            equations, (scaling, certain, _) = trial, solution
+        probes[name] = (probe, base.replace(name, beside))
+
+    def deviation(values):
+        return _deviation(rescaled_runs(runner, values, scaling))
+
+    steps = STEPS if trajectory_of(runner, base, steps=LONG) is None else LONG
+    probed = [base, *(probe for probe, _ in probes.values() if probe != base)]
+    while True:
+        scaling = {name: unit for name, unit in scaling.items() if name not in inconsistent}
+        runs = rescaled_runs(runner, base, scaling, steps)
+        short, long = max(deviation(given), deviation(base)), _deviation(runs)
+        if max(short, long) > ROUNDING:
+            reason = f"units that fit small changes do not hold at large ones: runs deviate by {short:.2g}"
+            if short <= ROUNDING:
+                reason = f"units of the first {STEPS} steps do not hold over {LONG}: runs deviate by {long:.2g}"
+            return report("inconsistent", max(short, long), reason, {}, {}, inconsistent, probed)
+        worst = {name: max(map(deviation, pair)) for name, pair in probes.items() if name not in inconsistent}
+        faults = {name: share for name, share in worst.items() if share > ROUNDING}
+        if not faults:
+            break
+        inconsistent |= faults
+    units = {name: unit for name, unit in scaling.items() if name in certain}
+    # where hyperparameters are not told apart, the state depends on how they share a unit
+    state = _state_units(runs) if units == scaling else {}
+    residual = max(short, long, *worst.values())
+    return report("rounding" if residual else "bitwise", residual, "", units, state, inconsistent, probed)
 
 
-def _report(factory, given, units, state, verdict, residual, inconsistent, probed=()):
+def _report(name, given, verdict, residual, reason, units={}, state={}, inconsistent={}, probed=()):
     def unit(name, value):
-        if isinstance(value, tuple | list):
+        if type(value) in (tuple, list):
             entries = tuple(unit(f"{name}[{i}]", v) for i, v in enumerate(value))
             return entries[0] if len(set(entries)) == 1 else entries
         return units.get(name)
 
-    hyperparameters = {name: unit(name, value) for name, value in given.items() if given.is_float(name)}
-    reason = ""
-    if verdict == "inconsistent":
-        reason = f"no units fit: a share of {residual:.2g} of the run is left unexplained"
+    consistent = verdict != "inconsistent"
+    undetermined = tuple(key for key in given.floats if consistent and key not in {*units, *inconsistent})
+    if undetermined:
+        reason = f"Undetermined, being without effect or not told apart: {', '.join(undetermined)}. "
+    if inconsistent and consistent:
+        reason += f"Inconsistent when made to matter or changed: {', '.join(inconsistent)}."
     return InferredUnits(
-        hyperparameters=hyperparameters,
+        hyperparameters={name: unit(name, value) for name, value in given.items() if given.is_float(name)},
         state=state,
-        reason=reason,
+        reason=reason.strip(),
         verdict=verdict,
         residual=residual,
-        undetermined=tuple(
-            name for name in given.floats if verdict != "inconsistent" and name not in {*units, *inconsistent}
-        ),
+        undetermined=undetermined,
         inconsistent=inconsistent,
-        probed=probed,
-        defaults=dict(given),
-        name=getattr(factory, "__name__", repr(factory)),
+        probed=tuple(map(dict, [given, *probed])),
+        name=name,
     )
-
-
-# Probes in which every hyperparameter matters.
-
-
-def _switch_on(runner, values):
-    """``values`` with 0.1 for every 0 that the optimizer lets one change."""
-    for key in values.floats:
-        if values[key] == 0:
-            on = values.replace(key, 0.1)
-            if trajectory_of(runner, on) is not None:
-                values = on
-    return values
-
-
-def _value_that_matters(runner, values, name):
-    """The value, decades away at most from the given one, at which ``name`` has an effect; None if there is none."""
-    value = values[name]
-    raised = max(0, math.ceil(math.log10(LARGEST / abs(value)))) if value else 0
-    for decades in [*range(raised + 1), *range(-1, -9, -1)]:
-        value = values[name] * 10.0**decades
-        here = trajectory_of(runner, values.replace(name, value))
-        # upwards first; a value at its upper bound (a beta of 0.99) is changed downwards
-        for nudge in (1.1, 1 / 1.1):
-            there = trajectory_of(runner, values.replace(name, value * nudge))
-            if here is not None and there is not None:
-                if (there - here).norm() > EFFECT * math.log(1.1) * _length(here):
-                    return value
-                break
-    return None
-
-
-def _length(trajectory):
-    return (trajectory - trajectory[0]).norm() + 1e-300
 
 
 # Sensitivities and exponents.
 
 
-def _sensitivities(runner, values, names, promote):
+def _sensitivities(runner, values, precision):
     """∂w/∂log of the loss scale, the parameter scale and each hyperparameter: a matrix (STEPS·coordinates, 2 + n)."""
 
-    def difference(run):
-        with in_float64(promote):
-            return ((run(math.exp(STEP)) - run(math.exp(-STEP))) / (2 * STEP)).flatten()
+    def difference(change):
+        with precision():
+            ends = [trajectory_of(runner, *change(math.exp(step))) for step in (STEP, -STEP)]
+        if ends[0] is None or ends[1] is None:  # a value at its bound cannot be varied both ways: no effect is seen
+            return torch.zeros_like(start).flatten()
+        return ((ends[0] - ends[1]) / (2 * STEP)).flatten()
 
-    columns = [
-        difference(lambda factor: runner(values, loss=factor)[0]),
-        difference(lambda factor: runner(values, weight=factor)[0]),
-    ]
-    for name in names:
-        columns.append(difference(lambda factor: _run_or_zero(runner, values.replace(name, values[name] * factor))))
-    matrix = torch.stack(columns, dim=1)
-    return matrix / _length(runner(values)[0])
-
-
-def _run_or_zero(runner, values):
-    """A value at its bound cannot be varied: no effect, hence undetermined."""
-    trajectory = trajectory_of(runner, values)
-    return torch.zeros(()) if trajectory is None else trajectory
+    start, _ = runner(values)
+    columns = [difference(lambda factor: (values, 1.0, factor)), difference(lambda factor: (values, factor))]
+    for name in values.floats:
+        columns.append(difference(lambda factor: (values.replace(name, values[name] * factor),)))
+    return torch.stack(columns, dim=1) / length(start)
 
 
-def _solve(matrices):
-    """The exponents (of L, of W) of each hyperparameter, None where undetermined, and the residual they leave."""
+def _solve(names, matrices):
+    """name → unit, for the hyperparameters that have an effect, the set of those determined, and the residual."""
     matrix = torch.cat(matrices)
     scales, columns = matrix[:, :2], matrix[:, 2:]
     norms = columns.norm(dim=0)
     effective = norms > 1e-7
-    scaled = columns[:, effective] / norms[effective]
+    columns, norms = columns[:, effective], norms[effective]
+    scaled = columns / norms
     _, singular, directions = torch.linalg.svd(scaled, full_matrices=False)
     # coordinates in which a direction without effect has a part are not told apart
     loose = (directions[singular < 1e-6].abs() > 1e-3).any(dim=0)
-    solution = _least_squares(scaled, -scales) / norms[effective, None]
-    nearest = [[Fraction(exponent).limit_denominator(4) for exponent in row] for row in solution.tolist()]
+    solution = torch.zeros(len(norms), 2, dtype=scaled.dtype)
+    # of such, those named first take the unit
+    first = torch.linalg.qr(scaled).R.diagonal().abs() > 1e-6
+    solution[first] = torch.linalg.lstsq(scaled[:, first], -scales, driver="gelsd").solution / norms[first, None]
+    nearest = [[Fraction(exponent).limit_denominator(DENOMINATOR) for exponent in row] for row in solution.tolist()]
     fractions = torch.tensor([[float(f) for f in row] for row in nearest], dtype=solution.dtype).reshape(-1, 2)
     simple = ~loose & ((solution - fractions).abs().amax(dim=1) < SIMPLE)
-    exponents = [None] * len(norms)
-    for row, column in enumerate(effective.nonzero().flatten().tolist()):
-        if simple[row]:
-            exponents[column] = nearest[row]
     # what is left over when the determined exponents are fractions, and the others as good as can be
-    terms = columns[:, effective][:, simple, None] * fractions[simple]
+    terms = columns[:, simple, None] * fractions[simple]
     rest = scales + terms.sum(dim=1)
     others = scaled[:, ~simple]
-    misfit = (rest - others @ _least_squares(others, rest)).norm(dim=0).max().item()
+    misfit = (rest - others @ torch.linalg.lstsq(others, rest, driver="gelsd").solution).norm(dim=0).max().item()
     largest = max(1.0, scales.norm(dim=0).max().item(), *terms.norm(dim=0).flatten().tolist())
-    return exponents, misfit / largest
-
-
-def _least_squares(matrix, right):
-    if matrix.shape[1] == 0:
-        return right.new_zeros(0, right.shape[1])
-    return torch.linalg.lstsq(matrix, right, driver="gelsd").solution
+    with_effect = [name for name, matters in zip(names, effective) if matters]
+    units = {name: Unit(*pair) for name, pair in zip(with_effect, nearest)}
+    return units, {name for name, certain in zip(with_effect, simple) if certain}, misfit / largest
 
 
 # Verification.
 
 
-def _rescaled(values, units, weight, loss):
-    for name, unit in units.items():
-        values = values.replace(name, values[name] * unit.factor(weight=weight, loss=loss))
-    return values
+def _deviation(runs):
+    """The largest deviation of rescaled runs, relative to the lengths: 0 if bitwise equal, 1 if unlike or refused."""
+    (reference, _), *axes = runs
+    worst = 0.0
+    for axis in axes:
+        trajectories = [run[0] for _, run in axis if run]
+        for trajectory in trajectories:
+            lengths = length(trajectory) + length(reference) + 1e-6 * reference.norm()
+            share = ((trajectory - reference).norm() / lengths).item()
+            worst = max(worst, share if math.isfinite(share) else 1.0)
+        if not trajectories:
+            return 1.0
+    return worst
 
 
-def _verify(runner, values, units):
-    """The largest deviation of runs rescaled by powers of two, relative to the length of the run."""
-    reference, _ = runner(values)
-    up, down = 2.0**POWER, 2.0**-POWER
-    deviation = 0.0
-    for weight, loss in ((1.0, up), (1.0, down), (up, 1.0), (down, up)):
-        try:
-            trajectory, _ = runner(_rescaled(values, units, weight, loss), weight, loss)
-        except Exception:  # the rescaled values are refused: not verified
-            return math.inf
-        difference = ((trajectory - reference).norm() / _length(reference)).item()
-        deviation = max(deviation, math.inf if math.isnan(difference) else difference)
-    return deviation
+def _state_units(runs):
+    """The unit of every state buffer, read off from its ratios between rescaled runs, the same for all parameters."""
+    (_, plain), *axes = runs
+    exponents = {}  # name → a set for the loss, and one for the parameters
+    for axis, pairs in enumerate(axes):
+        for power, run in pairs:
+            for before, after in zip(_states(plain), _states(run[1]) if run else []):
+                for key, buffer in before.items():
+                    exponents.setdefault(key, (set(), set()))[axis].update(_exponents(buffer, after.get(key), power))
+    return {
+        key: Unit(*loss, *weight)
+        for key, (loss, weight) in exponents.items()
+        if len(loss) == len(weight) == 1 and None not in loss | weight
+    }
 
 
-def _state_units(runner, values, units):
-    """The unit of every state buffer, read off from its ratio between rescaled runs."""
-    scale = 2.0**POWER
-    _, plain = runner(values)
-    _, louder = runner(_rescaled(values, units, 1.0, scale), 1.0, scale)
-    _, larger = runner(_rescaled(values, units, scale, 1.0), scale, 1.0)
-    found = {}
-    for before, *after in zip(plain.state.values(), louder.state.values(), larger.state.values()):
-        for key, buffer in before.items():
-            exponents = [_exponent(buffer, state.get(key)) for state in after]
-            if None not in exponents:
-                found[key] = Unit(*exponents)
-    return found
+def _states(optimizer):
+    state = getattr(optimizer, "state", {})
+    return [s for s in state.values() if isinstance(s, dict)] if isinstance(state, dict) else []
 
 
-def _exponent(before, after):
-    """log of the ratio after/before to base 2^POWER, if all entries agree on one; else None."""
-    if isinstance(before, bool) or not isinstance(before, torch.Tensor | int | float):
-        return None
-    before, after = torch.as_tensor(before).double(), torch.as_tensor(after).double()
+def _exponents(before, after, power):
+    """The exponents of 2^power by which entries that are not 0 have changed; None among them for any other change."""
+    numbers = torch.Tensor | int | float
+    if not (isinstance(before, numbers) and isinstance(after, numbers)) or isinstance(before, bool):
+        return {None}
+    before, after = torch.as_tensor(before), torch.as_tensor(after)
     if before.is_sparse or before.shape != after.shape:
-        return None
-    ratios = (after / before)[before != 0].log2() / POWER
-    if ratios.numel() == 0 or not ratios.isfinite().all() or ratios.max() - ratios.min() > 1e-6:
-        return None
-    fraction = Fraction(ratios.mean().item()).limit_denominator(4)
-    return fraction if abs(float(fraction) - ratios.mean().item()) < 1e-6 else None
+        return {None}
+    before, after = before.double(), after.double()
+    ratios = (after / before)[(before != 0) | (after != 0)].log2() / power
+    found = set()
+    for ratio in set(ratios.tolist()):
+        fraction = Fraction(ratio).limit_denominator(DENOMINATOR) if math.isfinite(ratio) else None
+        found.add(fraction if fraction is not None and abs(fraction - ratio) < 1e-6 else None)
+    return found

@@ -1,13 +1,21 @@
 """Short runs of any optimizer on a small smooth problem, read back in the original units, for ``infer_units``."""
 
 import inspect
+import math
+import random
 from contextlib import contextmanager, nullcontext
-from functools import cache
+from functools import cache, partial
+from numbers import Integral, Real
 
+import numpy as np
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 STEPS = 8  # of a run: enough to leave RAdam's first five, few enough that all runs together take under a second
+EFFECT = 1e-3  # a hyperparameter matters when a change by e moves the run by this share of its length
+POWER = 12  # rescaled runs are so by 2^±12: exponents in halves, thirds, quarters and sixths stay exact
+LARGEST = 10.0  # up to which a value is raised, by decades, to make it matter; then lowered by up to eight
+SHORTEST, LONGEST = 1e-5, 1e5  # of a run that differences can be measured on, relative to the parameters
 
 # The hyperparameters, with the entries of tuples as keys of their own.
 
@@ -16,19 +24,18 @@ class Values(dict):
     """name → value, where ``betas[0]`` reads the first entry of the tuple ``betas``."""
 
     def __init__(self, values):
-        super().__init__(
-            {n: v.item() if isinstance(v, torch.Tensor) and v.numel() == 1 else v for n, v in values.items()}
-        )
+        super().__init__({name: _plain(value) for name, value in values.items()})
+
+    def entries(self):
+        for name, value in self.items():
+            if type(value) in (tuple, list):
+                yield from ((f"{name}[{i}]", entry) for i, entry in enumerate(value))
+            else:
+                yield name, value
 
     @property
     def floats(self):
-        keys = []
-        for name, value in self.items():
-            if isinstance(value, float):
-                keys.append(name)
-            elif isinstance(value, tuple | list):
-                keys += [f"{name}[{i}]" for i, entry in enumerate(value) if isinstance(entry, float)]
-        return keys
+        return [key for key, value in self.entries() if isinstance(value, float) and math.isfinite(value)]
 
     def is_float(self, name):
         return any(key == name or key.startswith(name + "[") for key in self.floats)
@@ -48,26 +55,41 @@ class Values(dict):
         return Values(self | {name: type(self[name])(entries)})
 
 
+def _plain(value):
+    """A tensor with one element, and any real number other than an integer, as Python's number."""
+    if isinstance(value, torch.Tensor) and value.numel() == 1:
+        value = value.item()
+    if type(value) in (tuple, list):
+        return type(value)(_plain(entry) for entry in value)
+    return float(value) if isinstance(value, Real) and not isinstance(value, Integral) else value
+
+
 def values_of(factory, hyperparameters):
-    """The given values and the factory's defaults for other floats; an int where a float is meant becomes one."""
+    """The given values and the factory's defaults for the others; an int where a float is meant becomes one."""
     try:
         parameters = list(inspect.signature(factory).parameters.values())[1:]
     except (TypeError, ValueError):
         parameters = []
-    values = dict(hyperparameters)
+    values, defaults = dict(hyperparameters), {}
     for p in parameters:
-        value = values.get(p.name, p.default)
-        if value is p.empty:
-            continue
-        if "float" in str(p.annotation) or isinstance(value, float):
-            values[p.name] = _as_floats(value)
-        elif isinstance(value, tuple) and any(isinstance(entry, float) for entry in value):
-            values[p.name] = _as_floats(value)
-    return Values(values)
+        if p.default is not p.empty:
+            defaults[p.name] = p.default
+        if p.name in values or p.name in defaults:
+            value = values.get(p.name, p.default)
+            values[p.name] = _as_floats(value) if _means_floats(p) else value
+    return Values(values), defaults
+
+
+def _means_floats(parameter):
+    """Whether annotation or default say so; a bare default of 0, as in ``weight_decay=0``, counts as 0.0."""
+    default = parameter.default
+    entries = default if isinstance(default, tuple | list) else [default]
+    bare = parameter.annotation is parameter.empty and type(default) is int and default == 0
+    return bare or "float" in str(parameter.annotation) or any(isinstance(entry, float) for entry in entries)
 
 
 def _as_floats(value):
-    if isinstance(value, tuple | list):
+    if type(value) in (tuple, list):
         return type(value)(_as_floats(entry) for entry in value)
     return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
@@ -81,15 +103,17 @@ def _problem(kind):
     generator = torch.Generator().manual_seed(0)
 
     def normal(*shape):
-        return torch.randn(shape, generator=generator, dtype=torch.float64)
+        return torch.randn(shape, generator=generator, dtype=torch.float64, device="cpu")
 
     parameters = [normal(4, 3), normal(4)] if kind == "dense" else [normal(4, 3)]
     return parameters, [(normal(5, 3), 2 * normal(5, 4)) for _ in range(STEPS)]
 
 
-def _run(factory, values, kind, needs_closure, weight=1.0, loss=1.0):
-    """w/k wherever the gradient was taken, as one tensor (STEPS + 1, coordinates), and the optimizer at the end."""
+def _run(factory, values, weight=1.0, loss=1.0, steps=STEPS, *, kind, needs_closure):
+    """w/k wherever the gradient was taken, as one tensor (steps + 1, coordinates), and the optimizer at the end."""
     torch.default_generator.manual_seed(0)
+    random.seed(0)
+    np.random.seed(0)
     start, data = _problem(kind)
     parameters = [torch.nn.Parameter(weight * w) for w in start]
     optimizer = factory(parameters, **values)
@@ -108,42 +132,133 @@ def _run(factory, values, kind, needs_closure, weight=1.0, loss=1.0):
             p.grad = grad.to_sparse() if kind == "sparse" else grad
         return loss * (root + 0.05 * error**2).mean()
 
-    for x, y in data:  # noqa: B007 (evaluate reads them)
+    for step in range(steps):
+        x, y = data[step % STEPS]
         if needs_closure:
             optimizer.step(evaluate)
         else:
             evaluate()
             optimizer.step()
-        if len(trajectory) > STEPS:
+        if len(trajectory) > steps:
             break
     record()
-    return torch.stack(trajectory[: STEPS + 1]), optimizer
+    trajectory += trajectory[-1:] * (steps + 1 - len(trajectory))
+    return torch.stack(trajectory[: steps + 1]), optimizer
 
 
 def runner_of(factory, values):
-    """``run(values, weight, loss)`` on the first kind of problem that the optimizer accepts."""
+    """``run(values, weight, loss, steps)`` on the first kind of problem that the optimizer accepts."""
     errors = {}
     for kind in ("dense", "matrix", "sparse"):
         for needs_closure in (False, True):
+            runner = partial(_run, factory, kind=kind, needs_closure=needs_closure)
             try:
-                trajectory, _ = _run(factory, values, kind, needs_closure)
+                trajectory, _ = runner(values)
                 if not trajectory.isfinite().all():
                     raise FloatingPointError("the run is not finite")
+                again, _ = runner(values)
             except Exception as error:  # whatever a third party's constructor or step may raise
-                errors[f"{kind} parameters{', with a closure' * needs_closure}"] = error
-            else:
-                return lambda values, weight=1.0, loss=1.0: _run(factory, values, kind, needs_closure, weight, loss)
-    reasons = "; ".join(f"{kind}: {error}" for kind, error in errors.items())
+                reason = f"{type(error).__name__}: {error}"
+                errors.setdefault(reason, f"with {kind} parameters{' and a closure' * needs_closure}")
+                continue
+            if not torch.equal(trajectory, again):
+                raise ValueError(
+                    f"factory={factory!r}: two equal runs differ, so nothing can be compared. It keeps something "
+                    "between runs, or draws random numbers from elsewhere than torch, numpy.random and random"
+                )
+            return runner
+    reasons = "; ".join(f"{reason} ({case})" for reason, case in errors.items())
     raise ValueError(f"factory={factory!r} could not be run with {dict(values)}: {reasons}")
 
 
-def trajectory_of(runner, values):
+def trajectory_of(runner, *values_and_scales, **options):
     """The trajectory, or None where these values are refused or diverge."""
     try:
-        trajectory, _ = runner(values)
+        trajectory, _ = runner(*values_and_scales, **options)
     except Exception:
         return None
     return trajectory if trajectory.isfinite().all() else None
+
+
+def rescaled_runs(runner, values, units, steps=STEPS):
+    """The run as it is, and for the loss and the parameters (power, run) with it 2^±POWER times as large."""
+
+    def run(power, **scale):
+        new = values
+        for name, unit in units.items():
+            new = new.replace(name, values[name] * unit.factor(**scale))
+        try:
+            return power, runner(new, **scale, steps=steps)
+        except Exception:  # refused, as by a bound on a value; the opposite change has to do
+            return power, None
+
+    powers = (POWER, -POWER)
+    return run(0)[1], *([run(power, **{which: 2.0**power}) for power in powers] for which in ("loss", "weight"))
+
+
+def length(trajectory):
+    return (trajectory - trajectory[0]).norm() + 1e-300
+
+
+@contextmanager
+def isolated():
+    """Random state is as before at the end; and one thread, for several only wait for each other on small tensors."""
+    python, numpy, threads = random.getstate(), np.random.get_state(), torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        with torch.random.fork_rng(devices=[]):
+            yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(numpy)
+        torch.set_num_threads(threads)
+
+
+# Probes in which every hyperparameter matters.
+
+
+def switched_on(runner, values):
+    """``values`` with 0.1 for every 0 that the optimizer lets one change."""
+    for key in values.floats:
+        if values[key] == 0:
+            on = values.replace(key, 0.1)
+            if trajectory_of(runner, on) is not None:
+                values = on
+    return values
+
+
+def in_range(runner, values, steps):
+    """``values`` with the first that brings it about moved by decades, so that runs have a length one can measure."""
+
+    def measurable(values, steps):
+        trajectory = trajectory_of(runner, values, steps=steps)
+        return trajectory is not None and SHORTEST < length(trajectory) / trajectory[0].norm() < LONGEST
+
+    for key in values.floats:
+        for decades in [*range(20), *range(-1, -20, -1)]:
+            moved = values.replace(key, values[key] * 10.0**decades)
+            small = abs(moved[key]) <= max(LARGEST, abs(values[key]))
+            if small and measurable(moved, STEPS) and measurable(moved, steps):
+                return moved
+    return values
+
+
+def value_that_matters(runner, values, name):
+    """The value, decades away at most from the given one, at which ``name`` has an effect, and one 10 % beside it;
+    None if there is none."""
+    start = values[name] or 0.1
+    raised = min(300, max(0, math.ceil(math.log10(LARGEST) - math.log10(abs(start)))))
+    for decades in [*range(raised + 1), *range(-1, -9, -1)]:
+        value = start * 10.0**decades
+        here = trajectory_of(runner, values.replace(name, value))
+        # upwards first; a value at its upper bound (a beta of 0.99) is changed downwards
+        for nudge in (1.1, 1 / 1.1):
+            there = trajectory_of(runner, values.replace(name, value * nudge))
+            if here is not None and there is not None:
+                if (there - here).norm() > EFFECT * math.log(1.1) * length(here):
+                    return value, value * nudge
+                break
+    return None
 
 
 # Optimizers that compute in low precision inside would drown the differences in rounding.
@@ -176,10 +291,15 @@ class _Watch(TorchDispatchMode):
         return out
 
 
-def uses_low_precision(runner, values):
+def precision_of(runner, values):
+    """The context in which ``runner`` computes most precisely: as much of ``in_float64`` as the optimizer bears."""
     with _Watch() as watch:
         runner(values)
-    return watch.seen
+    for context in ([lambda: in_float64(True)] if watch.seen else []) + [lambda: in_float64(False)]:
+        with context():
+            if trajectory_of(runner, values) is not None:
+                return context
+    return nullcontext
 
 
 @contextmanager

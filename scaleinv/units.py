@@ -175,9 +175,17 @@ def units_of(optimizer_class, hyperparameters=None):
 
     Raises:
         TypeError: for something that is no class.
-        ValueError: for an optimizer that is not in the table.
+        ValueError: for an optimizer that is not in the table, and for a flag other than the one that the units were
+            measured with.
     """
     if isinstance(optimizer_class, Units):
+        for name, flag in optimizer_class.defaults.items():
+            value = (hyperparameters or {}).get(name, flag)
+            if name not in optimizer_class.hyperparameters and value is not flag and value != flag:
+                raise ValueError(
+                    f"{name}={value!r}: the units were measured with {name}={flag!r}, and hold for that; measure them "
+                    "again with scaleinv.infer_units"
+                )
         return optimizer_class
     if not isinstance(optimizer_class, type):
         raise TypeError(f"optimizer_class={optimizer_class!r} is not a class; pass one such as torch.optim.Adam")
