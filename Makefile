@@ -21,9 +21,10 @@ book: environment
 	  && { [ ! -e _build/html ] || mv _build/html $$new/last; } && mv $$new/_build/html _build/html && rm -rf $$new
 	@echo "The book: file://$(CURDIR)/_build/html/index.html"
 
-# tests/, and by nbval every notebook of book/: each cell's output has to be what is stored.
+# By nbval every notebook of book/, where each cell's output has to be what is stored, and tests/; a worker for each core,
+# and for each file one worker.
 test: environment
-	@$(RUN) -m pytest tests book
+	@$(RUN) -m pytest -n logical --maxprocesses 8 --dist loadfile book tests
 
 lab: environment
 	@$(RUN) -m jupyterlab book

@@ -1,8 +1,8 @@
 """Make .venv when it is missing or stale; return at once when it is ready.
 
-The stamp .venv/ready holds a digest of what the environment was made from and is written last, so that whatever
-interrupts the set-up, the next call starts it again.  The lock is inherited by pip: after `kill -9` of make, an
-orphaned pip still holds it, and the next call waits for it rather than write to the same folder.
+The stamp .venv/ready holds a digest of what the environment was made from.  It is removed first and written last, so
+that whatever interrupts the set-up, the next call starts it again.  The lock is inherited by pip: after `kill -9` of
+make, an orphaned pip still holds it, and the next call waits for it rather than write to the same folder.
 """
 
 import fcntl
@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 
 SOURCES = ("requirements.txt", "constraints.txt", "pyproject.toml")
+VENV = ("-m", "venv", "--clear", ".venv")
 INSTALL = ("-m", "pip", "install", "-qq", "--disable-pip-version-check", "-r", "requirements.txt")
 
 
@@ -23,11 +24,14 @@ def digest(root):
 
 
 def is_ready(root):
-    stamp = root / ".venv" / "ready"
-    return stamp.exists() and stamp.read_text() == digest(root)
+    try:
+        stamp = (root / ".venv" / "ready").read_text()
+    except OSError:
+        return False
+    return stamp == digest(root) and (root / ".venv" / "bin" / "python").exists()
 
 
-def make(root, install=INSTALL):
+def make(root, install=INSTALL, venv=VENV):
     """Returns the exit code: 0 when ``root``/.venv is ready."""
     if is_ready(root):
         return 0
@@ -41,15 +45,19 @@ def make(root, install=INSTALL):
         if is_ready(root):
             return 0
         print("setting up .venv (a few minutes, once)", flush=True)
-        python = str(root / ".venv" / "bin" / "python")
-        for command in ([sys.executable, "-m", "venv", "--clear", str(root / ".venv")], [python, *install]):
+        folder = root / ".venv"
+        if folder.is_symlink():
+            folder.unlink()  # what it points to is somebody else's
+        (folder / "ready").unlink(missing_ok=True)
+        made_from = digest(root)
+        for command in ([sys.executable, *venv], [str(folder / "bin" / "python"), *install]):
             code = subprocess.run(command, cwd=root, close_fds=False).returncode
             if code:
                 print(f"set-up failed: {' '.join(command)} returned {code}", file=sys.stderr)
                 return code
-        partial = root / ".venv" / "ready.partial"
-        partial.write_text(digest(root))
-        partial.replace(root / ".venv" / "ready")
+        partial = folder / "ready.partial"
+        partial.write_text(made_from)
+        partial.replace(folder / "ready")
     return 0
 
 
