@@ -1,13 +1,14 @@
 """Real data that comes with installed packages, and the device it lies on."""
 
 from functools import cache
+from pydoc_data.topics import topics
 
 import torch
 from sklearn.datasets import load_digits
 
 
 def device(dtype=torch.float32):
-    """The accelerator if there is one (cuda, else mps) that computes in ``dtype`` (mps has no float64), else the cpu."""
+    """The accelerator (cuda, else mps) that there is and that has ``dtype`` (mps has no float64), else the cpu."""
     if torch.cuda.is_available():
         return torch.device("cuda")
     if torch.mps.is_available() and dtype != torch.float64:
@@ -29,7 +30,7 @@ def digits(dtype=torch.float32, on=None):
     """
     images, labels = _digits()
     on = device(dtype) if on is None else on
-    return images.to(on, dtype), labels.to(on)
+    return images.to(on, dtype, copy=True), labels.to(on, copy=True)
 
 
 def batches(steps, size=64, *, seed=0, dtype=torch.float32, on=None):
@@ -39,3 +40,23 @@ def batches(steps, size=64, *, seed=0, dtype=torch.float32, on=None):
     for _ in range(steps):
         rows = torch.randint(len(labels), (size,), generator=generator).to(labels.device)
         yield images[rows], labels[rows]
+
+
+@cache
+def text():
+    """Python's help texts (``pydoc_data.topics``, half a million characters of English) as characters below 128: (n,).
+
+    They differ a little from one version of Python to the next.
+    """
+    joined = "\n".join(topics[name] for name in sorted(topics))
+    return torch.tensor(list(joined.encode("ascii", "ignore")))
+
+
+def text_batches(steps, size=16, length=64, *, seed=0, on=None):
+    """``steps`` batches (characters, the characters after them) of shape (size, length), drawn at random places."""
+    on = device() if on is None else on
+    characters, generator = text(), torch.Generator().manual_seed(seed)
+    for _ in range(steps):
+        starts = torch.randint(len(characters) - length, (size, 1), generator=generator)
+        places = starts + torch.arange(length)
+        yield characters[places].to(on), characters[places + 1].to(on)

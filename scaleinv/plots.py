@@ -7,15 +7,15 @@ INK = "#767676"  # for text and axes: as far from white as from black
 
 COLOURS = {
     "Adam": "#1f77d0",
-    "AdamW": "#17a2b8",
+    "AdamW": "#128da0",
     "SGD": "#e8710a",
-    "Adagrad": "#2ca05a",
+    "Adagrad": "#2da25b",
     "RMSprop": "#9467bd",
-    "Adafactor": "#d6336c",
-    "Adadelta": "#8c6d31",
+    "Adafactor": "#ce3168",
+    "Adadelta": "#84672e",
     "Muon": "#7f8c00",
-    "Lion": "#b5541c",
-    "signSGD": "#c2a000",
+    "Lion": "#a44b18",
+    "signSGD": "#a48700",
 }
 MARKERS = dict(zip(COLOURS, "osD^v*PXhp"))
 

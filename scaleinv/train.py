@@ -33,12 +33,18 @@ def train(model, optimizer, batches, *, loss=1.0, accumulate=1, before_step=None
         accumulate: in how many pieces each batch is run, their gradients added up.
         before_step: called with the number of every step before it; what it returns, if anything, is the loss
             factor from then on.
+
+    Raises:
+        ValueError: for a batch that cannot be cut into so many equal pieces.
     """
     model.train()
     losses, weights = [], [_flat(model)]
     for step, (images, labels) in enumerate(batches):
         if before_step is not None:
-            loss = before_step(step) or loss
+            given = before_step(step)
+            loss = loss if given is None else given
+        if len(images) % accumulate:
+            raise ValueError(f"accumulate={accumulate} does not divide a batch of {len(images)}")
         optimizer.zero_grad()
         total = 0.0
         for piece, target in zip(images.chunk(accumulate), labels.chunk(accumulate)):
@@ -72,10 +78,13 @@ def scale_gradients(module, k):
 
 
 def accuracy(model, images, labels):
-    """The share of images whose label the model names."""
+    """The share of images whose label the model, in evaluation mode, names; its mode stays what it was."""
+    training = model.training
     model.eval()
     with torch.no_grad():
-        return (model(images).argmax(dim=1) == labels).double().mean().item()
+        right = model(images).argmax(dim=1) == labels
+    model.train(training)
+    return right.sum().item() / len(labels)
 
 
 def _flat(model):
