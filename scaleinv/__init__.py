@@ -7,12 +7,14 @@ W
 
 from scaleinv.infer import InferredUnits, infer_units
 from scaleinv.measure import relative_change, relative_distance, ulp_distance
+from scaleinv.record import Recorder
 from scaleinv.reparam import effective_parameters, fold_parameters, rescale, scale_parameters
 from scaleinv.units import UNITS, Unit, Units, convert, units_of
 
 __all__ = [
     "UNITS",
     "InferredUnits",
+    "Recorder",
     "Unit",
     "Units",
     "convert",
