@@ -52,19 +52,29 @@ def claim(identity, statement, measured, *, equals=None, tolerance=0.0, at_most=
         )
 
     expected = " and ".join(expectations)
-    failed = {label: f"{x:.6g}" for label, x in numbers.items() if not holds(x)}
+    failed = {label: repr(x) for label, x in numbers.items() if not holds(x)}
     if failed:
         raise ClaimFailed(f"claim {identity}: {statement}: expected {expected}, measured {_listed(failed)}")
     exactly = equals is not None and not tolerance
     shown = {label: f"{x:g}" if exactly else about(x) for label, x in numbers.items()}
     _held.append(identity)
-    _show(f"claim {identity}: {statement}: {_listed(shown)} (expected {expected}) ✓")
+    anchor = f"claim-{identity}-{_held.count(identity)}"  # the ledger links to it
+    _show(
+        f"claim {identity}: {statement}: {_listed(shown)} (expected {expected}) ✓",
+        f'<p class="claim" id="{escape(anchor)}"><b>claim {escape(identity)}</b> <span>{escape(statement)}</span>: '
+        f"<span>{escape(_listed(shown))}</span> (expected <span>{escape(expected)}</span>) ✓</p>",
+    )
 
 
 def verdict():
-    """Show which claims this process has checked; each holds, for one that does not raises where it is made."""
-    line = f"verdict: {len(_held)} checks of the claims {', '.join(dict.fromkeys(_held))}: all hold"
-    _show(f"{line} ✓")
+    """Show which claims this process has checked; each holds, for one that does not raises where it is made.
+
+    Raises ClaimFailed where there are none.
+    """
+    if not _held:
+        raise ClaimFailed("verdict: no claim has been checked")
+    line = f"{len(_held)} checks of the claims {', '.join(dict.fromkeys(_held))}: all hold ✓"
+    _show(f"verdict: {line}", f'<p class="claim"><b>verdict</b> {escape(line)}</p>')
 
 
 def about(value, digits=2):
@@ -76,9 +86,7 @@ def _listed(shown):
     return ", ".join(f"{label} {x}".strip() for label, x in shown.items())
 
 
-def _show(line):
-    head, _, rest = line.partition(": ")
-    html = f'<p class="claim"><b>{escape(head)}</b> {escape(rest)}</p>'
+def _show(line, html):
     display({"text/plain": line, "text/html": html}, raw=True)
 
 
