@@ -8,7 +8,7 @@ import torch
 
 
 def signal_to_noise(gradients):
-    """s = |mean|/standard deviation over time, pooled over coordinates as the update-size law needs it.
+    r"""s = \|mean\|/standard deviation over time, pooled over coordinates as the update-size law needs it.
 
     ::
 
@@ -20,7 +20,7 @@ def signal_to_noise(gradients):
         gradients: a tensor of shape (T, ...), T ≥ 2.
 
     Returns:
-        A float: 0 where p is negative, infinity for gradients that never change, NaN for those that are all zero.
+        A float, 0 where p is negative, infinity for gradients that never change, NaN for those that are all zero.
 
     Bias: that of p is 0 at s = 0 (for independent gradients of symmetric distribution) and at s = ∞, and of order
     1/T between.  Since p < 0 reads as s = 0, pure noise shows some s on average: 0.4/√T for one coordinate, less

@@ -1,10 +1,10 @@
-"""How large a step of Adam is, in closed form: m/√v under noise, at worst and under drift, and where it leads.
+r"""How large a step of Adam is, in closed form: m/√v under noise, at worst and under drift, and where it leads.
 
 Arguments are numbers or tensors that broadcast; results are float64 tensors on the CPU.  An argument outside its
 range raises ValueError, one that is no number TypeError; both name it, its value and what to pass instead.
 
 Throughout, m = β₁·m + (1 − β₁)·g and v = β₂·v + (1 − β₂)·g², ε = 0, so that a step of Adam is lr·m̂/√v̂.  For
-one coordinate, μ and σ are the gradient's mean and standard deviation, s = |μ|/σ its signal-to-noise ratio and ρ
+one coordinate, μ and σ are the gradient's mean and standard deviation, s = \|μ\|/σ its signal-to-noise ratio and ρ
 its autocorrelation at lag one: ρᵏ at lag k, as in an AR(1) process, x ← ρ·x + √(1 − ρ²)·noise.
 """
 
@@ -19,14 +19,14 @@ __all__ = [
 
 
 def update_rms(beta1, beta2=1.0, *, snr=0.0, autocorrelation=0.0):
-    """RMS(m/√v) for stationary gradients: a step of Adam in units of lr.
+    r"""RMS(m/√v) for stationary gradients: a step of Adam in units of lr.
 
     ::
 
         RMS² = [s² + A(β₁, ρ)] / (s² + 1),    A(β, ρ) = (1−β)/(1+β) · (1+βρ)/(1−βρ),    for β₂ → 1
 
     Derivation: v averages so long that v = E[g²] = μ² + σ², and E[m²] = μ² + Var(m).  m weighs g at lag i by
-    (1−β₁)·β₁ⁱ, so that Var(m) = σ²·(1−β₁)²·Σᵢⱼ β₁ⁱ⁺ʲ·ρ^|i−j| = σ²·A(β₁, ρ).  For s = ρ = 0 this is Kosson et al.
+    (1−β₁)·β₁ⁱ, so that Var(m) = σ²·(1−β₁)²·Σᵢⱼ β₁ⁱ⁺ʲ·ρ^\|i−j\| = σ²·A(β₁, ρ).  For s = ρ = 0 this is Kosson et al.
     (2024), arXiv 2305.17212, and Su Jianlin (2025), "Why is Adam's update RMS 0.2?".
 
     For β₂ < 1 v is noisy, and correlated with m.  To second order in v − E[v],
@@ -41,10 +41,10 @@ def update_rms(beta1, beta2=1.0, *, snr=0.0, autocorrelation=0.0):
         autocorrelation: ρ in (−1, 1).
 
     Returns:
-        A pure number: 1 for β₁ = s = 0 and β₂ → 1, 1 for s = ∞; NaN where x ≤ −1, far outside of what follows.
+        A pure number, 1 for β₁ = s = 0 and β₂ → 1, and 1 for s = ∞; NaN where x ≤ −1, far outside of what follows.
 
     Validity: the largest miss of simulations with normal gradients, β₁ ≤ 0.9 and s ≤ 1, at β₂ = 0.99, 0.95, 0.9, 0.8:
-    0.3, 1, 2, 4 % for |ρ| ≤ ½ and 1, 2, 3, 4 % at ρ = 0.9.  That of the limit β₂ = 1 is 2, 7, 9, 13 % and 6, 15, 17,
+    0.3, 1, 2, 4 % for \|ρ\| ≤ ½ and 1, 2, 3, 4 % at ρ = 0.9.  That of the limit β₂ = 1 is 2, 7, 9, 13 % and 6, 15, 17,
     14 %.  For another distribution and s = ρ = 0, x takes the factor (kurtosis − 1)/2.  Needs gradients that have been
     stationary for several times 1/(1 − β₂) steps.
 
@@ -69,7 +69,7 @@ def update_rms(beta1, beta2=1.0, *, snr=0.0, autocorrelation=0.0):
 
 
 def largest_update(beta1, beta2, *, step=None, bias_correction=True):
-    """The largest |m/√v| that any gradients can cause: a bound of Adam's step in units of lr.
+    r"""The largest \|m/√v\| that any gradients can cause: a bound of Adam's step in units of lr.
 
     ::
 
@@ -77,7 +77,7 @@ def largest_update(beta1, beta2, *, step=None, bias_correction=True):
         the last factor → 1/√(1−q) for t → ∞, and bias correction multiplies by √(1−β₂ᵗ)/(1−β₁ᵗ) → 1
 
     Derivation: with aᵢ = (1−β₁)·β₁ⁱ and bᵢ = (1−β₂)·β₂ⁱ, m = Σ aᵢ·g and v = Σ bᵢ·g² over the t gradients so far, at
-    lags i = 0 … t−1.  By Cauchy and Schwarz |m| ≤ Σ (aᵢ/√bᵢ)·(√bᵢ·|g|) ≤ √(Σ aᵢ²/bᵢ)·√v, with equality for
+    lags i = 0 … t−1.  By Cauchy and Schwarz \|m\| ≤ Σ (aᵢ/√bᵢ)·(√bᵢ·\|g\|) ≤ √(Σ aᵢ²/bᵢ)·√v, with equality for
     g ∝ aᵢ/bᵢ (``largest_update_gradients``).  Kingma & Ba (2015), arXiv 1412.6980, section 2.1, give a smaller number,
     (1−β₁)/√(1−β₂) or 1, which is no bound: it is m/√v after a single gradient among zeros.
 
@@ -103,7 +103,7 @@ def largest_update(beta1, beta2, *, step=None, bias_correction=True):
 
 
 def largest_update_gradients(beta1, beta2, steps):
-    """Gradients g₁ … g_T for which |m/√v| after step T is ``largest_update``, with and without bias correction.
+    r"""Gradients g₁ … g_T for which \|m/√v\| after step T is ``largest_update``, with and without bias correction.
 
     ::
 
@@ -240,13 +240,13 @@ def equilibrium_step(lr, weight_decay, beta1, *, snr=0.0):
 
 
 def displacement(steps, autocorrelation):
-    """How far T steps lead, RMS(u₁ + … + u_T), in units of one step, RMS(u): from √T for ρ = 0 to T for ρ = 1.
+    r"""How far T steps lead, RMS(u₁ + … + u_T), in units of one step, RMS(u): from √T for ρ = 0 to T for ρ = 1.
 
     ::
 
         √[T·(1+ρ)/(1−ρ) − 2ρ·(1−ρᵀ)/(1−ρ)²]
 
-    Derivation: the sum's variance is Σ (T−|k|)·ρ^|k| over |k| < T, for updates without mean and with autocorrelation
+    Derivation: the sum's variance is Σ (T−\|k\|)·ρ^\|k\| over \|k\| < T, for updates without mean and with autocorrelation
     ρᵏ at lag k (Taylor, 1921, "Diffusion by continuous movements", for continuous time).  Adam's updates under white
     noise have ρ = β₁ and RMS lr·√[(1−β₁)/(1+β₁)], so that T ≫ 1/(1−β₁) of them lead lr·√T far, for every β₁.
 
