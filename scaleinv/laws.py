@@ -115,7 +115,7 @@ def largest_update_gradients(beta1, beta2, steps):
         beta1, beta2: β₁ in [0, 1), β₂ in (0, 1).
         steps: T, a whole number from 1.
 
-    Returns a float64 tensor of shape (T, *shape of beta1 and beta2).
+    Returns a float64 tensor of shape (T, ...), ending as beta1 and beta2 do.
 
     >>> largest_update_gradients(0.5, 0.25, 3)
     tensor([1.0000, 0.5000, 0.2500], dtype=torch.float64)
