@@ -246,9 +246,10 @@ def displacement(steps, autocorrelation):
 
         √[T·(1+ρ)/(1−ρ) − 2ρ·(1−ρᵀ)/(1−ρ)²]
 
-    Derivation: the sum's variance is Σ (T−\|k\|)·ρ^\|k\| over \|k\| < T, for updates without mean and with autocorrelation
-    ρᵏ at lag k (Taylor, 1921, "Diffusion by continuous movements", for continuous time).  Adam's updates under white
-    noise have ρ = β₁ and RMS lr·√[(1−β₁)/(1+β₁)], so that T ≫ 1/(1−β₁) of them lead lr·√T far, for every β₁.
+    Derivation: the sum's variance is T + 2·Σ (T−k)·ρᵏ over 0 < k < T, for updates without mean and with
+    autocorrelation ρᵏ at lag k (Taylor, 1921, "Diffusion by continuous movements", for continuous time).  Adam's
+    updates under white noise have ρ = β₁ and RMS lr·√[(1−β₁)/(1+β₁)], so that T ≫ 1/(1−β₁) of them lead lr·√T far,
+    for every β₁.
 
     Args:
         steps: T, a whole number from 1.

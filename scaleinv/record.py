@@ -185,30 +185,27 @@ def _norms(tensors):
     device, dtype = tensors[0].device, tensors[0].dtype
     if device.type != "cpu":
         return torch.stack(torch._foreach_norm(tensors, dtype=torch.float32 if device.type == "mps" else torch.float64))
-    if dtype == torch.float64:
-        return torch.stack([_norm(t, dtype) for t in tensors])
-    norms = torch.stack([_norm(t, torch.float32) for t in tensors])
-    for i, norm in enumerate(norms.tolist()):
-        if not 1e-13 < norm < 1e15:  # some of its squares may be out of the range of float32
-            norms[i] = _norm(tensors[i], torch.float64)
+    norms = _norms_by_rows(tensors, torch.float64 if dtype == torch.float64 else torch.float32)
+    extreme = [i for i, norm in enumerate(norms.tolist()) if not 1e-13 < norm < 1e15]
+    if extreme and dtype != torch.float64:  # their squares may be out of the range of float32
+        norms[extreme] = _norms_by_rows([tensors[i] for i in extreme], torch.float64)
     return norms
 
 
-def _norm(tensor, dtype, row=1024, rows=1024):
-    """‖t‖ on the CPU, with squares in ``dtype``.
+def _norms_by_rows(tensors, dtype, row=4096):
+    """‖t‖ of each on the CPU, squares in ``dtype``.  A sum of millions of them in float32 is wrong in the fourth digit;
+    so long tensors are cut into rows, and the norm is that of the rows' norms."""
+    parts = [t if t.numel() <= row else _row_norms(t, dtype, row) for t in tensors]
+    return torch.stack(torch._foreach_norm(parts, dtype=dtype)).double()
 
-    Row by row, since sums of millions in float32 go wrong in the fourth digit; and some rows at a time, since as many
-    are converted to ``dtype`` at once.
-    """
-    norm = torch.linalg.vector_norm
-    if tensor.numel() <= row:
-        return norm(tensor, dtype=dtype).double()
+
+def _row_norms(tensor, dtype, row, rows=256):
     in_order_of_memory = tensor.permute(sorted(range(tensor.dim()), key=tensor.stride, reverse=True))
     flat = in_order_of_memory.flatten()  # a view, unless there are gaps
-    rest = len(flat) % row
-    whole = flat[: len(flat) - rest].view(-1, row)
-    norms = [norm(part, dim=1, dtype=dtype) for part in whole.split(rows)]
-    return torch.cat([*norms, norm(flat[len(flat) - rest :], dtype=dtype).reshape(1)]).double().norm()
+    whole = len(flat) // row * row
+    parts = flat[:whole].view(-1, row).split(rows)  # in turn, for each is converted to dtype
+    norms = [torch.linalg.vector_norm(part, dim=1, dtype=dtype) for part in parts]
+    return torch.cat([*norms, torch.linalg.vector_norm(flat[whole:], dtype=dtype).reshape(1)])
 
 
 def _entries(gradient):

@@ -18,8 +18,6 @@ import scaleinv.infer
 from scaleinv import UNITS, Unit, convert, infer_units, rescale
 from scaleinv.units import ONE, G, L, W, units_of
 
-settings.register_profile("scaleinv", deadline=None, max_examples=100)
-settings.load_profile("scaleinv")
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -10,8 +10,6 @@ from hypothesis import strategies as st
 
 from scaleinv import relative_change, relative_distance, ulp_distance
 
-settings.register_profile("scaleinv", deadline=None, max_examples=100)
-settings.load_profile("scaleinv")
 
 BITS = {torch.float64: 64, torch.float32: 32, torch.float16: 16, torch.bfloat16: 16}
 SIGNED = {64: torch.int64, 32: torch.int32, 16: torch.int16}

@@ -14,9 +14,6 @@ from torch import optim
 import scaleinv.units
 from scaleinv.units import ONE, UNITS, G, L, Unit, Units, W, check_scale, convert, convert_value, units_of
 
-settings.register_profile("scaleinv", deadline=None, max_examples=100)
-settings.load_profile("scaleinv")
-
 exponents = st.fractions(min_value=-4, max_value=4, max_denominator=4)
 units = st.builds(Unit, exponents, exponents)
 scales = st.floats(min_value=1e-3, max_value=1e3)
