@@ -9,6 +9,7 @@ from scaleinv.infer import InferredUnits, infer_units
 from scaleinv.measure import relative_change, relative_distance, ulp_distance
 from scaleinv.record import Recorder
 from scaleinv.reparam import effective_parameters, fold_parameters, rescale, scale_parameters
+from scaleinv.sweep import sweep
 from scaleinv.units import UNITS, Unit, Units, convert, units_of
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "relative_distance",
     "rescale",
     "scale_parameters",
+    "sweep",
     "ulp_distance",
     "units_of",
 ]

@@ -48,8 +48,8 @@ def sgd(g, w, t, s, *, lr=1e-3, momentum=0.0, dampening=0.0, weight_decay=0.0, n
         Without momentum (μ = 0) dampening τ has no say.
     """
     g = g + weight_decay * w
-    dampening = torch.where(momentum == 0, 0.0, dampening)
-    s.momentum_buffer = g if t == 1 else momentum * s.momentum_buffer + (1 - dampening) * g
+    dampening = torch.where((momentum == 0) | (t == 1), 0.0, dampening)
+    s.momentum_buffer = momentum * s.momentum_buffer + (1 - dampening) * g
     return -lr * (g + momentum * s.momentum_buffer if nesterov else s.momentum_buffer)
 
 
@@ -140,7 +140,7 @@ def adam(g, w, t, s, *, lr=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0,
         m = β₁·m + (1 − β₁)·g;    v = β₂·v + (1 − β₂)·g²;    w ← w − lr·m̂/(√v̂ + ε)
         with m̂ = m/(1 − β₁ᵗ), v̂ = v/(1 − β₂ᵗ), and weight_decay·w added to g.
     """
-    return -adam_step(s, g + weight_decay * w, lr, betas, betas_t, eps, amsgrad)
+    return adam_step(s, g + weight_decay * w, -lr, betas, betas_t, eps, amsgrad)
 
 
 @rule(betas_t, exp_avg=zeros, exp_avg_sq=zeros, max_exp_avg_sq=zeros_if("amsgrad"))
@@ -151,7 +151,7 @@ def adamw(g, w, t, s, *, lr=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=1e-
 
         w ← w − lr·weight_decay·w − lr·m̂/(√v̂ + ε), with Adam's m̂ and v̂
     """
-    return -lr * weight_decay * w - adam_step(s, g, lr, betas, betas_t, eps, amsgrad)
+    return -lr * weight_decay * w + adam_step(s, g, -lr, betas, betas_t, eps, amsgrad)
 
 
 @rule(betas_t, exp_avg=zeros, exp_inf=zeros)
@@ -225,7 +225,7 @@ def lion(g, w, t, s, *, lr=1e-4, betas=(0.9, 0.99), weight_decay=0.0):
     return -lr * (direction + weight_decay * w)
 
 
-@rule(betas_t, exp_avg=zeros, exp_avg_sq=zeros)
+@rule(betas_t, coordinatewise=False, exp_avg=zeros, exp_avg_sq=zeros)
 def lamb(g, w, t, s, *, lr=1e-3, betas=(0.9, 0.999), eps=1e-6, weight_decay=0.0, betas_t):
     """LAMB.  You et al. (2020), arXiv 1904.00962, Algorithm 2: with bias correction, φ the identity, no clipping.
 

@@ -15,10 +15,17 @@ class Optimizer(NamedTuple):
     """``init(params) → state`` and ``update(grads, state, params) → (updates, state)``.
 
     state: ``"step"``, an int, and one dict name → tensor for each buffer, named as in ``torch.optim``.
+
+    An update is ``step(at(t), grads, buffers, params) → (updates, buffers)`` for t = 1, 2, …: ``at`` works in Python
+    numbers and gives a dict of tensors; ``step``, from tensors to tensors and without checks, can be traced once and
+    replayed.  ``coordinatewise``: whether a coordinate's update depends on no other coordinate.
     """
 
     init: Callable
     update: Callable
+    at: Callable
+    step: Callable
+    coordinatewise: bool
 
 
 def apply_updates(params, updates):
@@ -29,11 +36,12 @@ def apply_updates(params, updates):
 # From a rule for one tensor to an optimizer.
 
 
-def rule(scalars=lambda t, h: {}, **buffers):
+def rule(scalars=lambda t, h: {}, *, coordinatewise=True, **buffers):
     """Turn a rule for one tensor into a factory of optimizers, whose arguments are the rule's that have a default.
 
     scalars: function(t, h) that gives the rule's other arguments: what depends on nothing but the step t (1, 2, …)
-        and the hyperparameters h, a dict.  Float hyperparameters are float64 tensors, flags are bools.
+        and the hyperparameters h, a dict.  Float hyperparameters and t are float64 tensors, flags are bools.
+    coordinatewise: False for a rule in which the coordinates of a tensor have a say in each other's update.
     buffers: name → function(w, h) that gives the buffer's start for a parameter w, or None for no such buffer.
     The rule is called as rule(g, w, t, s, **h, **scalars): the gradient, the parameter, the step, the buffers as
     attributes of s, to be replaced.  It returns the update, and sees one tensor of one member at a time.
@@ -47,7 +55,7 @@ def rule(scalars=lambda t, h: {}, **buffers):
         def factory(*args, **kwargs):
             bound = signature.bind(*args, **kwargs)
             bound.apply_defaults()
-            return _optimizer(body, scalars, buffers, _checked(bound.arguments, signature))
+            return _optimizer(body, scalars, buffers, coordinatewise, _checked(bound.arguments, signature))
 
         factory.__signature__ = signature
         return factory
@@ -55,7 +63,7 @@ def rule(scalars=lambda t, h: {}, **buffers):
     return decorate
 
 
-def _optimizer(body, scalars, buffers, h):
+def _optimizer(body, scalars, buffers, coordinatewise, h):
     members = max((len(x) for value in h.values() for x in _flat(value) if _axis(x) == 0), default=None)
 
     def lifted(function, h, *tensors):
@@ -80,30 +88,35 @@ def _optimizer(body, scalars, buffers, h):
         _check_tensors(params, members)
         return {"step": 0, **by_buffer({name: lifted(start, h, w.detach()) for name, w in params.items()})}
 
+    def at(t):
+        return {"t": torch.tensor(t, dtype=torch.float64), **h, **scalars(t, h)}
+
+    def of_tensor(h, g, w, old):
+        dtype = torch.promote_types(w.dtype, torch.float32)
+        # The added axis makes a scalar parameter, too, more of a tensor than a hyperparameter, which then leaves
+        # its dtype alone.  NAdam's mu_product is a scalar itself, and stays one.
+        wide = {b: x.to(dtype)[None] if (x.shape, x.dtype) == (w.shape, w.dtype) else x for b, x in old.items()}
+        s = SimpleNamespace(**wide)
+        change = body(g.to(dtype)[None], w.to(dtype)[None], s=s, **h)[0]
+        return change, {b: getattr(s, b).reshape(x.shape).to(x.dtype) for b, x in old.items()}
+
     @torch.no_grad()
+    def step(h_t, grads, old, params):
+        updates, new = {}, {}
+        for name, w in params.items():
+            buffers = {buffer: old[buffer][name] for buffer in names}
+            updates[name], new[name] = lifted(of_tensor, h_t, grads[name].detach(), w.detach(), buffers)
+        return updates, by_buffer(new)
+
     def update(grads, state, params):
         if state.keys() != {"step", *names}:
             raise ValueError(f"state has {sorted(state)}, not {['step', *names]}; pass what init or update returned")
         _check_tensors(params, members, grads, state)
         t = state["step"] + 1
-        h_t = h | scalars(t, h)
+        updates, new = step(at(t), grads, state, params)
+        return updates, {"step": t, **new}
 
-        def step(h, g, w, old):
-            dtype = torch.promote_types(w.dtype, torch.float32)
-            # The added axis makes a scalar parameter, too, more of a tensor than a hyperparameter, which then leaves
-            # its dtype alone.  NAdam's mu_product is a scalar itself, and stays one.
-            wide = {b: x.to(dtype)[None] if (x.shape, x.dtype) == (w.shape, w.dtype) else x for b, x in old.items()}
-            s = SimpleNamespace(**wide)
-            change = body(g.to(dtype)[None], w.to(dtype)[None], t, s, **h)[0]
-            return change, {b: getattr(s, b).reshape(x.shape).to(x.dtype) for b, x in old.items()}
-
-        updates, new = {}, {}
-        for name, w in params.items():
-            old = {buffer: state[buffer][name] for buffer in names}
-            updates[name], new[name] = lifted(step, h_t, grads[name].detach(), w.detach(), old)
-        return updates, {"step": t, **by_buffer(new)}
-
-    return Optimizer(init, update)
+    return Optimizer(init, update, at, step, coordinatewise)
 
 
 def _axis(x):
