@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from scaleinv.reparam import _slots
+from scaleinv.reparam import parameter_slots
 
 
 class Recorder:
@@ -38,7 +38,7 @@ class Recorder:
     """
 
     def __init__(self, model, optimizer):
-        self._names = {slot.parameter: slot.names[0] for slot in _slots(model).values()}
+        self._names = {slot.parameter: slot.names[0] for slot in parameter_slots(model).values()}
         if not isinstance(optimizer, torch.optim.Optimizer):
             raise TypeError(f"optimizer={optimizer!r} is not a torch.optim.Optimizer")
         self._optimizer = optimizer

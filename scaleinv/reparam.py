@@ -58,7 +58,7 @@ def scale_parameters(module, k):
         ValueError: for a k that is not positive and finite, an unknown name, a parameter that is shared, already
             scaled or has sparse gradients, and a k·w beyond its dtype's range.  ``module`` is left as it was.
     """
-    slots = _slots(module)
+    slots = parameter_slots(module)
     factors = _factors("k", k, slots)
     for name in factors:
         if slots[name].scale is not None:
@@ -94,7 +94,7 @@ def rescale(module, optimizer, *, weight=1.0, loss=1.0, units=None):
             would go on in the old units.  Module and optimizer are left as they were.
     """
     loss = check_scale("loss", loss)
-    slots = _slots(module)
+    slots = parameter_slots(module)
     factors = _factors("weight", weight, slots)
     _check_scalable(slots, factors)
     conversion = _Conversion(optimizer, {slots[n].parameter: k for n, k in factors.items()}, loss, units)
@@ -116,7 +116,7 @@ def fold_parameters(module, optimizer=None, *, units=None):
     Raises:
         ValueError: as ``rescale``, and for a scaled parameter with another parametrization on top.
     """
-    slots = {name: slot for name, slot in _slots(module).items() if slot.scale is not None}
+    slots = {name: slot for name, slot in parameter_slots(module).items() if slot.scale is not None}
     for name, slot in slots.items():
         if len(slot.owner.parametrizations[slot.attribute]) > 1:
             raise ValueError(f"parameter {name!r} got another parametrization on top of its scale; remove that first")
@@ -133,7 +133,7 @@ def fold_parameters(module, optimizer=None, *, units=None):
 
 def effective_parameters(module):
     """name → the parameter that the module computes with: w = w'/k where it is scaled; detached copies."""
-    return {name: getattr(slot.owner, slot.attribute).detach().clone() for name, slot in _slots(module).items()}
+    return {name: getattr(slot.owner, slot.attribute).detach().clone() for name, slot in parameter_slots(module).items()}
 
 
 # Where the parameters are.
@@ -151,7 +151,7 @@ class _Slot:
     shared: bool = False
 
 
-def _slots(module):
+def parameter_slots(module):
     """name → slot; a scaled parameter keeps the name that it had before it was scaled."""
     if not isinstance(module, nn.Module):
         raise TypeError(f"module={module!r} is not a torch.nn.Module")

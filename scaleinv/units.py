@@ -81,14 +81,12 @@ class Units:
             where it has no unit (or, when inferred, none was determined).
         state: name of a state buffer → Unit.
         reason: why some hyperparameter has no unit; empty when all have.
-        caveats: name → under which condition its unit holds; where it is broken the optimizer is inconsistent.
         defaults: hyperparameters in use where none are given, as far as they are not in an optimizer's signature.
     """
 
     hyperparameters: dict
     state: dict
     reason: str = ""
-    caveats: dict = field(default_factory=dict)
     defaults: dict = field(default_factory=dict)
 
 
@@ -140,14 +138,11 @@ UNITS = {
         reason="RAdam takes SGD's steps, lr·exp_avg (lr: L⁻¹ W²), while its variance estimate is young "
         "(rho_t ≤ 5: the first five steps at beta2 = 0.999) and Adam's (lr: W) from then on",
     ),
-    # Its step is a fraction of the parameter's own RMS: lr is a pure number.
+    # Its step is a fraction of the parameter's own RMS: lr is a pure number.  For a matrix eps[0] also bounds
+    # row_var.mean() from below, without being squared: its unit holds only while that bound is not reached.
     optim.Adafactor: Units(
         {"lr": ONE, "beta2_decay": ONE, "eps": (G, W), "d": ONE, "weight_decay": ONE},
         {"step": ONE, "row_var": G**2, "col_var": G**2, "variance": G**2},
-        caveats={
-            "eps[0]": "for a matrix eps[0] bounds row_var.mean() from below without being squared: "
-            "its unit holds only while that bound is not reached"
-        },
     ),
     optim.Muon: Units(
         {"lr": W, "weight_decay": ONE / W, "momentum": ONE, "ns_coefficients": ONE, "eps": G, "ns_steps": ONE},

@@ -1,6 +1,20 @@
 """Hypothesis draws the same examples in every run: what passes here passes in CI."""
 
+import os
+
+import pytest
+import torch
 from hypothesis import settings
 
 settings.register_profile("scaleinv", deadline=None, derandomize=True)
 settings.load_profile("scaleinv")
+os.environ.setdefault("TQDM_DISABLE", "1")  # for nbval's kernels too: a progress bar shows times, which differ
+
+
+@pytest.fixture(scope="module")
+def one_thread():
+    """Tensors of a few thousand entries: more threads only wait for each other, for minutes on a busy machine."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)

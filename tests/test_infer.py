@@ -19,13 +19,7 @@ from scaleinv import UNITS, Unit, convert, infer_units, rescale
 from scaleinv.units import ONE, G, L, W, units_of
 
 
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 infer = functools.cache(lambda cls, *items: infer_units(cls, dict(items)))

@@ -10,7 +10,7 @@ from functools import cache
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import scaleinv.laws
@@ -32,13 +32,7 @@ rates = st.floats(0, 0.999)
 correlations = st.floats(-0.99, 0.99)
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """Tensors of a few thousand entries: more threads only wait for each other, for minutes on a busy machine."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def noise(coordinates, snr=0.0, autocorrelation=0.0, seed=0):

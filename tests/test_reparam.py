@@ -11,6 +11,7 @@ from torch import nn, optim
 from scaleinv import effective_parameters, fold_parameters, infer_units, rescale, scale_parameters
 from scaleinv.models import convnet, mlp, transformer
 from scaleinv.reparam import Scale
+from scaleinv.train import optimizer_of
 from scaleinv.units import ONE, UNITS, G, Units, W
 
 DTYPES = (torch.float32, torch.float64, torch.bfloat16)
@@ -33,14 +34,10 @@ def network():
     return nn.Sequential(nn.Linear(5, 7), nn.Tanh(), nn.Linear(7, 3))
 
 
-def everything_of(module, cls):
-    return [p for p in module.parameters() if p.ndim == 2 or cls is not optim.Muon]
-
-
 def run(cls, *, weight=1.0, loss=1.0, at=5, steps=10, dtype=torch.float32, make=network, given=None, units=None):
     """The effective parameters after every step, of a run whose units change before step ``at``."""
     module = make().to(dtype)
-    optimizer = cls(everything_of(module, cls), **(GIVEN.get(cls, {}) if given is None else given))
+    optimizer = optimizer_of(module, cls, **(GIVEN.get(cls, {}) if given is None else given))
     factor, trajectory = 1.0, []
     for step in range(steps):
         if step == at:
@@ -49,9 +46,6 @@ def run(cls, *, weight=1.0, loss=1.0, at=5, steps=10, dtype=torch.float32, make=
         torch.manual_seed(step)
         x = torch.randn(9, 5, dtype=dtype)
         (factor * (module(x) - x[:, :3]).square().mean()).backward()
-        if cls is optim.SparseAdam:
-            for p in module.parameters():
-                p.grad = p.grad.to_sparse()
         optimizer.step()
         optimizer.zero_grad()
         trajectory.append(effective_parameters(module))
