@@ -27,7 +27,7 @@ def linear(x, weight, bias=None):
 
 
 def cross_entropy(logits, labels, **options):
-    """The mean of −log softmax at the labels, picked by a product with ones and zeros; for logits (examples, classes)."""
+    """The mean of −log softmax at the labels, which a product with zeros and ones picks; logits (examples, classes)."""
     if logits.ndim != 2 or labels.ndim != 1 or options.items() - PLAIN.items():
         return functional.cross_entropy(logits, labels, **options)
     picked = (labels == torch.arange(logits.shape[1], device=labels.device)[:, None]).to(logits.dtype)
@@ -46,4 +46,9 @@ def tanh(x):
     return 2 * torch.sigmoid(2 * x) - 1
 
 
-FASTER = {functional.linear: linear, functional.cross_entropy: cross_entropy, torch.tanh: tanh}
+def sqrt(x):
+    """1/(1/√x): on a CPU torch's root takes five times as long where x = 0, its inverse root does not."""
+    return x.rsqrt().reciprocal()
+
+
+FASTER = {functional.linear: linear, functional.cross_entropy: cross_entropy, torch.tanh: tanh, torch.Tensor.sqrt: sqrt}

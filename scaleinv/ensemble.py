@@ -102,12 +102,16 @@ class Ensemble:
         for here, new in _pairs({name: memory[name] for name in start}, start):
             here.copy_(new)
         memory["total"].zero_()
-        curve = []
+        numbers, curve = pytree.tree_leaves(memory["h"]), []
+        before = [None] * len(numbers)
         for t, (x, y) in enumerate(self.batches, start=1):
             memory["x"].copy_(x)
             memory["y"].copy_(y)
-            for here, new in _pairs(memory["h"], optimizer.at(t)):
-                here.copy_(new)
+            now = pytree.tree_leaves(optimizer.at(t))
+            for here, new, old in zip(numbers, now, before):
+                if new is not old and torch.is_tensor(here):
+                    here.copy_(new)
+            before = now
             self.record()
             for here, new in self.moved:
                 here.copy_(new)
@@ -130,7 +134,8 @@ class Ensemble:
         grads, values = vmap(grad(loss, has_aux=True), in_dims=(0, 0, None, None))(
             w, memory["own"], memory["x"], memory["y"]
         )
-        updates, state = self.optimizer.step(memory["h"], self._named(grads), memory["state"], self._named(w))
+        with Columns():
+            updates, state = self.optimizer.step(memory["h"], self._named(grads), memory["state"], self._named(w))
         update = torch.cat([u.flatten(1) for u in updates.values()], dim=1) if len(updates) > 1 else updates["all"]
         return {"w": (w + update).to(w.dtype), "state": state, "total": memory["total"] + values}
 
@@ -159,7 +164,7 @@ class Ensemble:
         return {"optimizer": optimizer, "w": w, "state": state, "own": own}
 
     def _models(self, seed, points):
-        """For each point the parameters of its model, flat, in the shapes of the largest; and where in these they lie."""
+        """For each point its model's parameters, flat, in the shapes of the largest; and where in these they lie."""
         made = {}
         for point in points:
             keywords = {name: point[name] for name in self.training.largest}

@@ -30,13 +30,13 @@ class Grid:
     def __init__(self, model, optimizer, values):
         self.optimizer = optimizer
         self.hyperparameters = hyperparameters_of(optimizer)
-        keywords = [name for name in inspect.signature(model).parameters if name != "seed"]
-        names = [*self.hyperparameters, "k", "c", *keywords]
+        own = [*self.hyperparameters, "k", "c"]
+        names = own + [name for name in inspect.signature(model).parameters if name not in (*own, "seed")]
         self.axes, self.fixed, follow = {}, {}, {}
         for name, value in dict(values).items():
             if name not in names:
                 raise ValueError(f"grid has {name!r}, which nothing here takes; the names are {', '.join(names)}")
-            if callable(value):
+            if callable(value) and not isinstance(value, type):
                 follow[name] = value
             elif self._is_axis(name, value):
                 self.axes[name] = [x.item() if isinstance(x, np.generic | torch.Tensor) else x for x in value]
@@ -54,11 +54,7 @@ class Grid:
             for point in self.points:
                 known = self.fixed | point
                 point[name] = function(**{n: known[n] for n in wanted})
-        self.keywords = [
-            name
-            for name in (*self.axes, *self.fixed, *follow)
-            if name in keywords and name not in names[: -len(keywords)]
-        ]
+        self.keywords = [name for name in (*self.axes, *self.fixed, *follow) if name not in own]
         self._check_values(follow)
 
     def _is_axis(self, name, value):
@@ -82,20 +78,23 @@ class Grid:
             raise ValueError("grid has no axis; give at least one name a list of values")
 
     def _check_values(self, follow):
-        """Each value on its own, as the optimizer checks it."""
+        """What the optimizer, and a scale, may be."""
         for name in (*self.axes, *self.fixed, *follow):
-            base, _, entry = name.partition("[")
-            values = [self.fixed[name]] if name in self.fixed else list(dict.fromkeys(p[name] for p in self.points))
-            for value in values:
-                if name in ("k", "c"):
-                    if not isinstance(value, Real) or isinstance(value, bool) or not (0 < value < math.inf):
-                        raise ValueError(f"grid[{name!r}] has {value!r}; a scale is a positive, finite number")
-                elif name in self.hyperparameters:
-                    default = self.hyperparameters[base]
-                    one = tuple(value if f"{i}]" == entry else x for i, x in enumerate(default)) if entry else value
-                    if name not in self.fixed and (isinstance(value, bool) or not isinstance(value, Real)):
-                        raise TypeError(f"grid[{name!r}] has {value!r}; along an axis a hyperparameter is a number")
-                    self.optimizer(**{base: one})
+            fixed = name in self.fixed
+            values = [self.fixed[name]] if fixed else list(dict.fromkeys(point[name] for point in self.points))
+            numbers = all(isinstance(x, Real) and not isinstance(x, bool) for x in values)
+            if name in ("k", "c"):
+                wrong = [x for x in values if not numbers or not 0 < x < math.inf]
+                if wrong:
+                    raise ValueError(f"grid[{name!r}] has {wrong[0]!r}; a scale is a positive, finite number")
+            elif name in self.hyperparameters:
+                if not fixed and not numbers:
+                    raise TypeError(f"grid[{name!r}] has {values!r}; along an axis a hyperparameter is a number")
+                value = values[0] if fixed else torch.tensor(values, dtype=torch.float64)
+                base, _, entry = name.partition("[")
+                if entry:
+                    value = tuple(value if entry == f"{i}]" else x for i, x in enumerate(self.hyperparameters[base]))
+                self.optimizer(**{base: value})
 
     def labelled(self, curves, seeds, every):
         """Loss curves of shape (points, seeds, points of a curve) as an ``xarray.Dataset``."""

@@ -103,12 +103,17 @@ def adadelta(g, w, t, s, *, lr=1.0, rho=0.9, eps=1e-6, weight_decay=0.0):
 
         v = ρ·v + (1 − ρ)·g²;    Δ = √(u + ε)/√(v + ε)·g;    u = ρ·u + (1 − ρ)·Δ²;    w ← w − lr·Δ
     """
-    # addcmul(a, b, c) is a + b·c rounded as torch.optim rounds it: here a bit lost early counts several times at the end
+    # addcmul(a, b, c) is a + b·c rounded as torch.optim rounds it: a bit lost early counts several times at the end
     g = torch.addcmul(g, weight_decay.to(g.dtype), w)
     s.square_avg = torch.addcmul(rho * s.square_avg, (1 - rho) * g, g)
     delta = (s.acc_delta + eps).sqrt() / (s.square_avg + eps).sqrt() * g
     s.acc_delta = torch.addcmul(rho * s.acc_delta, (1 - rho) * delta, delta)
     return -lr * delta
+
+
+def average(old, new, beta):
+    """β·old + (1 − β)·new"""
+    return torch.lerp(old, new, (1 - beta).to(old.dtype))
 
 
 def betas_t(t, h):
@@ -118,8 +123,8 @@ def betas_t(t, h):
 
 def moments(s, g, betas):
     """m = β₁·m + (1 − β₁)·g and v = β₂·v + (1 − β₂)·g², the moving averages that Adam's family shares."""
-    s.exp_avg = betas[0] * s.exp_avg + (1 - betas[0]) * g
-    s.exp_avg_sq = betas[1] * s.exp_avg_sq + (1 - betas[1]) * g * g
+    s.exp_avg = average(s.exp_avg, g, betas[0])
+    s.exp_avg_sq = average(s.exp_avg_sq, g * g, betas[1])
     return s.exp_avg, s.exp_avg_sq
 
 
@@ -163,7 +168,7 @@ def adamax(g, w, t, s, *, lr=2e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.
         m = β₁·m + (1 − β₁)·g;    u = max(β₂·u, |g| + ε);    w ← w − lr/(1 − β₁ᵗ) · m/u
     """
     g = g + weight_decay * w
-    s.exp_avg = betas[0] * s.exp_avg + (1 - betas[0]) * g
+    s.exp_avg = average(s.exp_avg, g, betas[0])
     s.exp_inf = torch.maximum(betas[1] * s.exp_inf, g.abs() + eps)
     return -lr / (1 - betas_t[0]) * s.exp_avg / s.exp_inf
 
@@ -220,8 +225,8 @@ def lion(g, w, t, s, *, lr=1e-4, betas=(0.9, 0.99), weight_decay=0.0):
 
         w ← w − lr·[sign(β₁·m + (1 − β₁)·g) + weight_decay·w];    m = β₂·m + (1 − β₂)·g
     """
-    direction = (betas[0] * s.exp_avg + (1 - betas[0]) * g).sign()
-    s.exp_avg = betas[1] * s.exp_avg + (1 - betas[1]) * g
+    direction = average(s.exp_avg, g, betas[0]).sign()
+    s.exp_avg = average(s.exp_avg, g, betas[1])
     return -lr * (direction + weight_decay * w)
 
 

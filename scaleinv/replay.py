@@ -123,6 +123,8 @@ def _call(operation, args, kwargs, out):
         in_place = _variant(getattr(aten, operation._schema.name.split("::")[1] + "_", None), operation, 0)
         if in_place:
             return in_place, args, kwargs
+    if operation is aten._to_copy.default:
+        return aten.copy_.default, (out, args[0]), {}
     with_out = isinstance(out, torch.Tensor) and _variant(operation.overloadpacket, operation, 1)
     if with_out:
         (name,) = (a.name for a in with_out._schema.arguments if a.is_out)

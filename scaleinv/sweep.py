@@ -1,14 +1,10 @@
 """A grid of hyperparameters and seeds, every point of it trained: thousands of small trainings as one batched run."""
 
-import hashlib
-import os
 import uuid
 from concurrent.futures import Executor, ThreadPoolExecutor, as_completed
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
-from functools import partial
 from numbers import Integral
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -18,6 +14,7 @@ from tqdm.auto import tqdm
 
 from scaleinv.ensemble import Ensemble, Job, Training, batches_of, embedded, losses
 from scaleinv.grid import Grid
+from scaleinv.store import Store
 
 MEMBERS = {"cpu": 64, "cuda": 4096}  # of a job at most: on a CPU what fits a core's cache, on a GPU what fills it
 
@@ -38,8 +35,7 @@ def sweep(
 ):
     """Train a model at every point of a grid, from every seed, and return all loss curves.
 
-    >>> from functools import partial
-    >>> from scaleinv import data, models, optimizers, sweep
+    >>>     >>> from scaleinv import data, models, optimizers, sweep
     >>> grid = {"lr": [1e-4, 1e-3, 1e-2], "k": [1.0, 8.0], "eps": lambda k: 1e-8 / k}
     >>> found = sweep(models.mlp, optimizers.adam, partial(data.batches, 100), grid, seeds=range(2), every=50)
     >>> dict(found.loss.sizes)
@@ -50,17 +46,17 @@ def sweep(
         optimizer: a factory of ``scaleinv.optimizers``, such as ``optimizers.adam``.
         batches: function(seed=...) → (inputs, targets), a finite iterable with tensors of the same shapes in each step.
             Members of one seed see the same batches.  They train on the device on which these lie.
-        grid: name → a list (or another sequence, or 1-d array) for an axis of the grid; → one value, for all members;
-            or → a function whose arguments are names of axes, for what follows from them.  Names are hyperparameters of
-            the optimizer, entries of a pair such as "betas[0]", ``k`` (parameters are stored k times as large, the model
-            computes with w/k), ``c`` (the loss is multiplied by c) and keywords of ``model``.  A keyword may change the
-            shapes of parameters, as a width does, where the smaller model is the larger one with zeros in it.
+        grid: name → a list (another sequence, a 1-d array) for an axis of the grid; → one value, for all members; → a
+            function whose arguments are names of these, for what follows from them.  Names are hyperparameters of the
+            optimizer; entries of a pair, such as "betas[0]"; ``k`` (parameters are stored k times as large, and the
+            model computes with w/k); ``c`` (the loss is multiplied by c); and keywords of ``model``.  A keyword may
+            change the shapes of parameters, as a width does, where the smaller model is the larger one with zeros in it.
         seeds: each one the seed of a model's start and of its batches.
         loss: function(outputs, targets) → their mean loss, a 0-d tensor.
         every: a point of a loss curve is the mean loss of so many steps.
         memory: bytes that the members in training may take together, in one process.
-        executor: a ``concurrent.futures.Executor`` to hand jobs to, of a process pool, Dask, submitit, …; ``memory`` is then
-            for each of its workers.  By default this process trains, on a CPU in as many threads as torch would take.
+        executor: a ``concurrent.futures.Executor`` to hand jobs to, of a process pool, Dask, submitit, …; ``memory`` is
+            then for each of its workers.  By default this process trains, on a CPU in as many threads as torch takes.
         folder: where finished members are kept.  A sweep that was stopped goes on from there when called again.
         progress: whether to show a bar.
 
@@ -75,11 +71,16 @@ def sweep(
     """
     grid, seeds = Grid(model, optimizer, grid), _seeds(seeds)
     training = Training(model, optimizer, batches, loss, every, grid.fixed, {}, uuid.uuid4().hex)
-    training, steps = _checked(training, grid, seeds)
-    size = _members(training, grid, seeds, memory, executor)
+    training, steps, device = _checked(training, grid, seeds)
+    if executor is not None and not isinstance(executor, Executor):
+        raise TypeError(
+            f"executor={executor!r} is not a concurrent.futures.Executor; of a Dask client, get_executor() is"
+        )
+    workers = torch.get_num_threads() if executor is None and device.type == "cpu" else 1
+    size = _size_of_jobs(training, grid, seeds, memory, workers, device)
     curves = np.full((len(grid.points), len(seeds), steps // every), np.nan, dtype=np.float32)
     missing = np.ones(curves.shape[:2], dtype=bool)
-    store = _Store(folder, training, grid, seeds) if folder is not None else None
+    store = Store(folder, training, grid, seeds) if folder is not None else None
     for members, at, found in store.load() if store else ():
         curves[members, at], missing[members, at] = found, False
     jobs = []
@@ -88,7 +89,7 @@ def sweep(
         for members in np.split(left, range(size, len(left), size)) if len(left) else ():
             jobs.append(((members, at), Job(training, seed, tuple(grid.points[i] for i in members), size)))
     bar = tqdm(total=missing.size, initial=int((~missing).sum()), disable=not progress, leave=False, unit=" trainings")
-    with bar, _pool(executor, training, seeds) as pool:
+    with bar, _threads(workers) if executor is None else nullcontext(executor) as pool:
         for (members, at), found in _results(pool, jobs):
             curves[members, at] = found
             if store:
@@ -105,25 +106,30 @@ def _seeds(seeds):
 
 
 def _checked(training, grid, seeds):
-    """The training, with the largest model's keywords, and its number of steps; after a look at its first batch."""
-    batches = batches_of(training, seeds[0])
-    if not batches or any(len(batch) != 2 for batch in batches):
+    """The training, with the largest model's keywords; the number of steps; the device.  ValueError for what cannot."""
+    kinds = {}
+    for seed in seeds:
+        batches = batches_of(training, seed)
+        if not batches or any(len(batch) != 2 for batch in batches):
+            raise ValueError(
+                f"batches(seed={seed}) gave {len(batches)} batches; give at least one pair (inputs, targets)"
+            )
+        kinds |= {(len(batches), *((x.shape, x.dtype) for x in batch)): seed for batch in batches}
+    if len(kinds) > 1:
         raise ValueError(
-            f"batches(seed={seeds[0]}) gave {len(batches)} batches; give at least one pair (inputs, targets)"
+            f"batches differ in number, shape or type: {list(kinds)}; make them alike in all steps and seeds"
         )
-    shapes = {tuple((x.shape, x.dtype) for x in batch) for batch in batches}
-    if len(shapes) > 1:
-        raise ValueError(f"batches(seed={seeds[0]}) are of different shapes or types, {shapes}; make them all alike")
     if not isinstance(training.every, Integral) or training.every < 1 or len(batches) % training.every:
         raise ValueError(f"every={training.every!r} does not divide the {len(batches)} steps; pass one that does")
-    combinations = {tuple((grid.fixed | point)[n] for n in grid.keywords): None for point in grid.points}
-    models = [(c := dict(zip(grid.keywords, values)), training.model(seed=seeds[0], **c)) for values in combinations]
-    for keywords, model in models:
-        _check_model(keywords, model, training.loss, batches[0])
-    largest, big = max(models, key=lambda pair: sum(p.numel() for p in pair[1].parameters()))
-    for keywords, model in models:
-        _check_fits(keywords, model, largest, big, batches[0][0])
-    return replace(training, largest=largest), len(batches)
+    combinations = {tuple((grid.fixed | point)[name] for name in grid.keywords): None for point in grid.points}
+    keywords = [dict(zip(grid.keywords, values)) for values in combinations]
+    models = [training.model(seed=seeds[0], **given).to(batches[0][0].device) for given in keywords]
+    for given, model in zip(keywords, models):
+        _check_model(given, model, training.loss, batches[0])
+    largest, big = max(zip(keywords, models), key=lambda pair: sum(p.numel() for p in pair[1].parameters()))
+    for given, model in zip(keywords, models):
+        _check_fits(given, model, largest, big, batches[0][0])
+    return replace(training, largest=largest), len(batches), batches[0][0].device
 
 
 def _check_model(keywords, model, loss, batch):
@@ -137,7 +143,7 @@ def _check_model(keywords, model, loss, batch):
             f"{label} has parameters of types {sorted(map(str, kinds))}; they have to be of one float type"
         )
     with torch.no_grad():
-        value = loss(model.to(batch[0].device)(batch[0]), batch[1])
+        value = loss(model(batch[0]), batch[1])
     if not torch.is_tensor(value) or value.ndim:
         raise ValueError(f"loss gave {value!r} for {label}; it has to be a 0-d tensor, the mean over the batch")
     if not value.isfinite():
@@ -164,39 +170,24 @@ def _check_fits(keywords, model, largest, big, inputs):
         )
 
 
-def _workers(executor, device):
-    """How many jobs share the memory: the threads of this process where it trains itself."""
-    return torch.get_num_threads() if executor is None and device.type == "cpu" else 1
-
-
-def _members(training, grid, seeds, memory, executor):
-    """How many members a job has: what memory allows and the device likes, in jobs of equal size."""
-    if executor is not None and not isinstance(executor, Executor):
-        raise TypeError(
-            f"executor={executor!r} is no concurrent.futures.Executor; of a Dask client pass get_executor()"
-        )
-    few = Ensemble(Job(training, seeds[0], (grid.points[0],), 2))
-    device = few.batches[0][0].device
-    workers = _workers(executor, device)
-    shared = sum(x.nbytes for batch in few.batches for x in batch)
-    allowed = int((memory / workers - shared) // (few.nbytes / 2))
+def _size_of_jobs(training, grid, seeds, memory, workers, device):
+    """How many members train as one: what memory allows and the device likes, in jobs of equal size for all workers."""
+    two = Ensemble(Job(training, seeds[0], (grid.points[0],), 2))
+    shared = sum(x.nbytes for batch in two.batches for x in batch)
+    allowed = int((memory / workers - shared) // (two.nbytes / 2))
     if allowed < 1:
-        need = workers * (shared + few.nbytes // 2)
-        raise ValueError(f"memory={memory!r}: {workers} members at a time take {need:,} bytes; allow at least that")
-    jobs = max(-(-len(grid.points) // min(allowed, MEMBERS[device.type])), -(-workers // len(seeds)))
-    return -(-len(grid.points) // jobs)
+        need = int(workers * (shared + two.nbytes / 2))
+        raise ValueError(f"memory={memory!r} is too little to train {workers} at a time: allow {need:,} bytes")
+    jobs_of_a_seed = max(-(-len(grid.points) // min(allowed, MEMBERS[device.type])), -(-workers // len(seeds)))
+    return -(-len(grid.points) // jobs_of_a_seed)
 
 
 @contextmanager
-def _pool(executor, training, seeds):
-    """The given executor; or a thread for each of torch's, in which torch then takes one."""
-    if executor is not None:
-        yield executor
-        return
+def _threads(workers):
+    """A pool of threads, in each of which torch takes one thread itself."""
     threads = torch.get_num_threads()
-    device = batches_of(training, seeds[0])[0][0].device
     torch.set_num_threads(1)
-    pool = ThreadPoolExecutor(threads if device.type == "cpu" else 1)
+    pool = ThreadPoolExecutor(workers)
     try:
         yield pool
     finally:
@@ -213,43 +204,3 @@ def _results(executor, jobs):
     finally:
         for future in futures:
             future.cancel()
-
-
-class _Store:
-    """A folder in which a sweep keeps the members that are done, a file for each job."""
-
-    def __init__(self, folder, training, grid, seeds):
-        self.folder = Path(folder)
-        self.folder.mkdir(parents=True, exist_ok=True)
-        digest = hashlib.sha256(repr((grid.axes, grid.fixed, grid.points, seeds, training.every)).encode())
-        digest.update(repr((_name(training.optimizer), _name(training.loss))).encode())
-        for seed in seeds:
-            for x in (
-                *next(iter(training.batches(seed=seed))),
-                *training.model(seed=seed, **training.largest).parameters(),
-            ):
-                digest.update(x.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
-        mark = self.folder / "sweep"
-        if mark.exists() and mark.read_text() != digest.hexdigest():
-            raise ValueError(f"folder={str(folder)!r} holds another sweep; pass another folder, or empty it")
-        mark.write_text(digest.hexdigest())
-
-    def load(self):
-        for path in self.folder.glob("*.npz"):
-            with np.load(path) as done:
-                yield done["members"], int(done["at"]), done["losses"]
-
-    def save(self, members, at, found):
-        path = self.folder / f"{at}-{members[0]}.npz"
-        partial_path = path.with_suffix(".partial")
-        with open(partial_path, "wb") as file:
-            np.savez(file, members=members, at=at, losses=found)
-        os.replace(partial_path, path)  # whole, or not there
-
-
-def _name(function):
-    return (
-        repr((_name(function.func), function.args, function.keywords))
-        if isinstance(function, partial)
-        else (f"{function.__module__}.{function.__qualname__}")
-    )
