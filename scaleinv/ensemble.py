@@ -26,6 +26,7 @@ class Training:
         every: over how many steps a point of a loss curve is the mean.
         fixed: name → value, for what is the same in all members.
         largest: the keywords of the model in whose shapes all members' models find room.
+        masked: whether some are smaller.
         identity: a string that no other training has.
     """
 
@@ -36,6 +37,7 @@ class Training:
     every: int
     fixed: dict
     largest: dict
+    masked: bool
     identity: str
 
 
@@ -57,13 +59,13 @@ def losses(job):
     key = job.training.identity, job.size
     if getattr(_thread, "key", None) != key:
         _thread.ensemble = _thread.key = None  # frees the memory of the last one
-        with _tracing:
+        with _alone:
             _thread.ensemble, _thread.key = Ensemble(job), key
     return _thread.ensemble.train(job)
 
 
 _thread = threading.local()  # a thread's own ensemble, in whose memory it trains one job after another
-_tracing = threading.Lock()  # torch traces in one thread at a time
+_alone = threading.RLock()  # tracing and the default random generator are for one thread at a time
 
 
 class Ensemble:
@@ -75,48 +77,38 @@ class Ensemble:
 
     def __init__(self, job):
         self.training = job.training
-        self.module = self.training.model(seed=job.seed, **self.training.largest)
+        self.module = model_of(self.training, job.seed, self.training.largest)
         self.shapes = {name: p.shape for name, p in self.module.named_parameters()}
         self.seed, self.batches = job.seed, batches_of(self.training, job.seed)
         memory = self._start(job)
-        self.optimizer = memory.pop("optimizer")
-        x, y = self.batches[0]
-        memory |= {"x": x, "y": y, "total": torch.zeros(job.size), "h": self.optimizer.at(1)}
-        self.memory = memory = pytree.tree_map_only(torch.Tensor, lambda a: _own(a, x.device), memory)
-        changed = pytree.tree_leaves((memory["w"], memory["state"], memory["total"]))
-        self.record = Recording(traced(self._step, self.memory), (self.memory,), overwritten=changed)
-        tensors = [x for x in pytree.tree_leaves(self.memory) if torch.is_tensor(x)]
-        self.nbytes = self.record.nbytes + sum(x.nbytes for x in tensors) + memory["w"].nbytes
-        results = ((self.memory[name], new) for name, new in self.record.outputs.items())
-        self.moved = [
-            (here, new) for pair in results for here, new in _pairs(*pair) if here.data_ptr() != new.data_ptr()
-        ]
+        self.optimizer, w = memory.pop("optimizer"), memory["w"]
+        total = torch.zeros(job.size, dtype=torch.promote_types(w.dtype, torch.float32))
+        memory |= {"batch": self.batches[0], "total": total, "h": self.optimizer.at(1)}
+        self.memory = memory = pytree.tree_map_only(torch.Tensor, lambda x: _own(x, w.device), memory)
+        changed = _tensors([memory["w"], memory["state"], memory["total"]])
+        self.record = Recording(traced(self._step, memory), (memory,), overwritten=changed)
+        self.nbytes = self.record.nbytes + sum(x.nbytes for x in _tensors(memory)) + w.nbytes
+        new = self.record.outputs
+        pairs = zip(_tensors({name: memory[name] for name in new}), _tensors(new), strict=True)
+        self.moved = [(here, x) for here, x in pairs if here.data_ptr() != x.data_ptr()]
 
     def train(self, job):
         """The loss curves of the job's members."""
         if job.seed != self.seed:
             self.seed, self.batches = job.seed, batches_of(self.training, job.seed)
-        memory, every = self.memory, self.training.every
-        start = self._start(job)
+        memory, start, curve = self.memory, self._start(job), []
         optimizer = start.pop("optimizer")
-        for here, new in _pairs({name: memory[name] for name in start}, start):
-            here.copy_(new)
+        _copy(_tensors(start), _tensors({name: memory[name] for name in start}))
         memory["total"].zero_()
-        numbers, curve = pytree.tree_leaves(memory["h"]), []
-        before = [None] * len(numbers)
+        batch, h = _tensors(memory["batch"]), _tensors(memory["h"])
         for t, (x, y) in enumerate(self.batches, start=1):
-            memory["x"].copy_(x)
-            memory["y"].copy_(y)
-            now = pytree.tree_leaves(optimizer.at(t))
-            for here, new, old in zip(numbers, now, before):
-                if new is not old and torch.is_tensor(here):
-                    here.copy_(new)
-            before = now
+            _copy((x, y), batch)
+            _copy(_tensors(optimizer.at(t)), h)
             self.record()
             for here, new in self.moved:
                 here.copy_(new)
-            if t % every == 0:
-                curve.append(memory["total"] / every)
+            if t % self.training.every == 0:
+                curve.append(memory["total"] / self.training.every)
                 memory["total"].zero_()
         return torch.stack(curve, dim=1)[: len(job.points)].cpu().numpy()
 
@@ -128,12 +120,10 @@ class Ensemble:
             shown = shown * own["mask"] if "mask" in own else shown
             with Columns():
                 value = self.training.loss(functional_call(self.module, self._tensors(shown), (x,)), y)
-            return own.get("c", 1.0) * value, value
+            return own["c"] * value if "c" in own else value, value
 
-        w = memory["w"]
-        grads, values = vmap(grad(loss, has_aux=True), in_dims=(0, 0, None, None))(
-            w, memory["own"], memory["x"], memory["y"]
-        )
+        w, (x, y) = memory["w"], memory["batch"]
+        grads, values = vmap(grad(loss, has_aux=True), in_dims=(0, 0, None, None))(w, memory["own"], x, y)
         with Columns():
             updates, state = self.optimizer.step(memory["h"], self._named(grads), memory["state"], self._named(w))
         update = torch.cat([u.flatten(1) for u in updates.values()], dim=1) if len(updates) > 1 else updates["all"]
@@ -153,26 +143,22 @@ class Ensemble:
         points += [points[-1]] * (job.size - len(points))
         optimizer = self.training.optimizer(**_hyperparameters(self.training.optimizer, points, job.points[0]))
         device = self.batches[0][0].device
-        w, mask = (torch.stack(x).to(device) for x in zip(*self._models(job.seed, points)))
+        keywords = [tuple(point[name] for name in self.training.largest) for point in points]
+        models = {values: self._parameters(job.seed, values) for values in dict.fromkeys(keywords)}
+        w = torch.stack([embedded(models[values], self.shapes) for values in keywords]).to(device)
         own = {name: torch.tensor([p[name] for p in points]).to(w) for name in ("k", "c") if name in points[0]}
-        if not mask.all():
-            own["mask"] = mask.to(w.dtype)
+        if self.training.masked:
+            ones = {values: pytree.tree_map(torch.ones_like, model) for values, model in models.items()}
+            own["mask"] = torch.stack([embedded(ones[values], self.shapes) for values in keywords]).to(device)
         if "k" in own:
-            w = w * own["k"][:, None]
+            w *= own["k"][:, None]
         params = {"all": w} if optimizer.coordinatewise else vmap(self._tensors)(w)
         state = {buffer: x for buffer, x in optimizer.init(params).items() if buffer != "step"}
         return {"optimizer": optimizer, "w": w, "state": state, "own": own}
 
-    def _models(self, seed, points):
-        """For each point its model's parameters, flat, in the shapes of the largest; and where in these they lie."""
-        made = {}
-        for point in points:
-            keywords = {name: point[name] for name in self.training.largest}
-            key = tuple(keywords.values())
-            if key not in made:
-                model = self.training.model(seed=seed, **keywords)
-                made[key] = embedded({n: p.detach() for n, p in model.named_parameters()}, self.shapes)
-            yield made[key]
+    def _parameters(self, seed, values):
+        model = model_of(self.training, seed, dict(zip(self.training.largest, values)))
+        return {name: p.detach() for name, p in model.named_parameters()}
 
 
 def hyperparameters_of(optimizer):
@@ -201,27 +187,33 @@ def _hyperparameters(optimizer, points, own):
 
 
 def embedded(tensors, shapes):
-    """Tensors in the first corner of zeros of these shapes, flat, one after another; and ones where they lie."""
-    flat, mask = [], []
+    """Tensors, each in the first corner of zeros of its shape; flat, one after another."""
+    parts = []
     for name, shape in shapes.items():
-        x = tensors[name]
-        corner = tuple(slice(n) for n in x.shape)
-        for parts, values in ((flat, x), (mask, torch.ones_like(x))):
-            parts.append(x.new_zeros(shape))
-            parts[-1][corner] = values
-    return torch.cat([x.flatten() for x in flat]), torch.cat([x.flatten() for x in mask])
+        parts.append(tensors[name].new_zeros(shape))
+        parts[-1][tuple(slice(n) for n in tensors[name].shape)] = tensors[name]
+    return torch.cat([part.flatten() for part in parts])
+
+
+def model_of(training, seed, keywords):
+    """A model as it starts; the random state stays what it was."""
+    with _alone, torch.random.fork_rng(devices=[]):
+        return training.model(seed=seed, **keywords)
 
 
 def batches_of(training, seed):
     """The batches of a seed, on the device on which they train: their own, but for one that has no float64."""
-    return [tuple(x.cpu() if x.device.type == "mps" else x for x in batch) for batch in training.batches(seed=seed)]
+    with _alone, torch.random.fork_rng(devices=[]):
+        return [tuple(x.cpu() if x.device.type == "mps" else x for x in batch) for batch in training.batches(seed=seed)]
 
 
-def _pairs(here, new):
-    """The tensors of two dicts, tuples, … of the same form, side by side."""
-    return [
-        pair for pair in zip(pytree.tree_leaves(here), pytree.tree_leaves(new), strict=True) if torch.is_tensor(pair[0])
-    ]
+def _tensors(tree):
+    return [x for x in pytree.tree_leaves(tree) if torch.is_tensor(x)]
+
+
+def _copy(tensors, memory):
+    for new, here in zip(tensors, memory, strict=True):
+        here.copy_(new)
 
 
 def _own(tensor, device):

@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from scaleinv.ensemble import batches_of, model_of
+
 
 class Store:
     """A folder with a file for each job that is done, and a digest of the sweep that they belong to.
@@ -27,8 +29,8 @@ class Store:
         digest = hashlib.sha256(repr((grid.axes, grid.fixed, grid.points, seeds, training.every)).encode())
         digest.update(f"{_name(training.optimizer)} {_name(training.loss)}".encode())
         for seed in seeds:
-            model = training.model(seed=seed, **training.largest)
-            for x in (*next(iter(training.batches(seed=seed))), *model.parameters()):
+            model = model_of(training, seed, training.largest)
+            for x in (*batches_of(training, seed)[0], *model.parameters()):
                 digest.update(x.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
         mark = self.folder / "sweep"
         if mark.exists() and mark.read_text() != digest.hexdigest():

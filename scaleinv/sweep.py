@@ -12,7 +12,7 @@ from torch.func import functional_call
 from torch.nn import functional
 from tqdm.auto import tqdm
 
-from scaleinv.ensemble import Ensemble, Job, Training, batches_of, embedded, losses
+from scaleinv.ensemble import Ensemble, Job, Training, batches_of, embedded, losses, model_of
 from scaleinv.grid import Grid
 from scaleinv.store import Store
 
@@ -50,7 +50,7 @@ def sweep(
             function whose arguments are names of these, for what follows from them.  Names are hyperparameters of the
             optimizer; entries of a pair, such as "betas[0]"; ``k`` (parameters are stored k times as large, and the
             model computes with w/k); ``c`` (the loss is multiplied by c); and keywords of ``model``.  A keyword may
-            change the shapes of parameters, as a width does, where the smaller model is the larger one with zeros in it.
+            change shapes of parameters, as a width does, where the smaller model is the larger one with zeros in it.
         seeds: each one the seed of a model's start and of its batches.
         loss: function(outputs, targets) → their mean loss, a 0-d tensor.
         every: a point of a loss curve is the mean loss of so many steps.
@@ -61,7 +61,7 @@ def sweep(
         progress: whether to show a bar.
 
     Returns:
-        xarray.Dataset: ``loss``, float32 in the unit of the loss, with the dimensions of the grid's axes, "seed" and
+        xarray.Dataset: ``loss``, in the unit of the loss, with the dimensions of the grid's axes, "seed" and
         "step" (the last one of each mean).  NaN and ∞ are results: a member that diverges harms no other.
 
     Raises:
@@ -70,15 +70,15 @@ def sweep(
     The numbers depend neither on memory nor executor.
     """
     grid, seeds = Grid(model, optimizer, grid), _seeds(seeds)
-    training = Training(model, optimizer, batches, loss, every, grid.fixed, {}, uuid.uuid4().hex)
+    training = Training(model, optimizer, batches, loss, every, grid.fixed, {}, False, uuid.uuid4().hex)
     training, steps, device = _checked(training, grid, seeds)
-    if executor is not None and not isinstance(executor, Executor):
+    if not isinstance(executor, Executor | None):
         raise TypeError(
             f"executor={executor!r} is not a concurrent.futures.Executor; of a Dask client, get_executor() is"
         )
     workers = torch.get_num_threads() if executor is None and device.type == "cpu" else 1
     size = _size_of_jobs(training, grid, seeds, memory, workers, device)
-    curves = np.full((len(grid.points), len(seeds), steps // every), np.nan, dtype=np.float32)
+    curves = np.full((len(grid.points), len(seeds), steps // every), np.nan)
     missing = np.ones(curves.shape[:2], dtype=bool)
     store = Store(folder, training, grid, seeds) if folder is not None else None
     for members, at, found in store.load() if store else ():
@@ -89,7 +89,7 @@ def sweep(
         for members in np.split(left, range(size, len(left), size)) if len(left) else ():
             jobs.append(((members, at), Job(training, seed, tuple(grid.points[i] for i in members), size)))
     bar = tqdm(total=missing.size, initial=int((~missing).sum()), disable=not progress, leave=False, unit=" trainings")
-    with bar, _threads(workers) if executor is None else nullcontext(executor) as pool:
+    with bar, _one_thread_each(), nullcontext(executor) if executor else ThreadPoolExecutor(workers) as pool:
         for (members, at), found in _results(pool, jobs):
             curves[members, at] = found
             if store:
@@ -123,13 +123,14 @@ def _checked(training, grid, seeds):
         raise ValueError(f"every={training.every!r} does not divide the {len(batches)} steps; pass one that does")
     combinations = {tuple((grid.fixed | point)[name] for name in grid.keywords): None for point in grid.points}
     keywords = [dict(zip(grid.keywords, values)) for values in combinations]
-    models = [training.model(seed=seeds[0], **given).to(batches[0][0].device) for given in keywords]
+    models = [model_of(training, seeds[0], given).to(batches[0][0].device) for given in keywords]
     for given, model in zip(keywords, models):
         _check_model(given, model, training.loss, batches[0])
     largest, big = max(zip(keywords, models), key=lambda pair: sum(p.numel() for p in pair[1].parameters()))
     for given, model in zip(keywords, models):
         _check_fits(given, model, largest, big, batches[0][0])
-    return replace(training, largest=largest), len(batches), batches[0][0].device
+    masked = any([p.shape for p in m.parameters()] != [p.shape for p in big.parameters()] for m in models)
+    return replace(training, largest=largest, masked=masked), len(batches), batches[0][0].device
 
 
 def _check_model(keywords, model, loss, batch):
@@ -159,7 +160,7 @@ def _check_fits(keywords, model, largest, big, inputs):
         p.ndim == len(room[n]) and all(a <= b for a, b in zip(p.shape, room[n])) for n, p in small.items()
     )
     if fits:
-        parts = embedded(small, room)[0].split([shape.numel() for shape in room.values()])
+        parts = embedded(small, room).split([shape.numel() for shape in room.values()])
         with torch.no_grad():
             shown = functional_call(big, {n: x.view(room[n]) for n, x in zip(room, parts)}, (inputs,))
             fits = torch.allclose(shown, model(inputs), rtol=1e-3, atol=1e-4)
@@ -178,20 +179,20 @@ def _size_of_jobs(training, grid, seeds, memory, workers, device):
     if allowed < 1:
         need = int(workers * (shared + two.nbytes / 2))
         raise ValueError(f"memory={memory!r} is too little to train {workers} at a time: allow {need:,} bytes")
-    jobs_of_a_seed = max(-(-len(grid.points) // min(allowed, MEMBERS[device.type])), -(-workers // len(seeds)))
+    jobs_of_a_seed = max(
+        -(-len(grid.points) // min(allowed, MEMBERS.get(device.type, MEMBERS["cuda"]))), -(-workers // len(seeds))
+    )
     return -(-len(grid.points) // jobs_of_a_seed)
 
 
 @contextmanager
-def _threads(workers):
-    """A pool of threads, in each of which torch takes one thread itself."""
+def _one_thread_each():
+    """Torch takes one thread for a job, whatever it took before: there are as many jobs as threads."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    pool = ThreadPoolExecutor(workers)
     try:
-        yield pool
+        yield
     finally:
-        pool.shutdown(cancel_futures=True)
         torch.set_num_threads(threads)
 
 
