@@ -126,7 +126,8 @@ class Ensemble:
         grads, values = vmap(grad(loss, has_aux=True), in_dims=(0, 0, None, None))(w, memory["own"], x, y)
         with Columns():
             updates, state = self.optimizer.step(memory["h"], self._named(grads), memory["state"], self._named(w))
-        update = torch.cat([u.flatten(1) for u in updates.values()], dim=1) if len(updates) > 1 else updates["all"]
+        parts = [update.flatten(1) for update in updates.values()]
+        update = parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
         return {"w": (w + update).to(w.dtype), "state": state, "total": memory["total"] + values}
 
     def _named(self, stacked):
