@@ -8,6 +8,8 @@ NEW := _build/new
 
 # The book's networks are small: a second thread gains nothing, and waits long for its turn on a busy machine.
 book test notebooks: export OMP_NUM_THREADS ?= 1
+# A progress bar shows times: in a stored output or on a page it would differ from run to run.
+book: export TQDM_DISABLE ?= 1
 
 environment:
 	@$(PYTHON) tools/environment.py
@@ -34,8 +36,8 @@ notebooks: environment
 	@$(RUN) tools/execute.py $(NOTEBOOKS)
 
 bench: environment
-	@ls benchmarks/*.py >/dev/null 2>&1 || echo "no benchmarks yet"
-	@for script in $(wildcard benchmarks/*.py); do $(RUN) $$script || exit 1; done
+	@$(RUN) -m pip install -qq --disable-pip-version-check -r benchmarks/requirements.txt
+	@for script in $(filter-out %/rivals.py,$(wildcard benchmarks/*.py)); do $(RUN) $$script || exit 1; done
 
 clean:
 	rm -rf _build .venv .venv.lock

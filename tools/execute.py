@@ -4,6 +4,7 @@ The README's picture is a figure of the book, and is stored beside it.
 """
 
 import base64
+import os
 import sys
 from pathlib import Path
 
@@ -32,6 +33,7 @@ def execute(path):
 
 
 if __name__ == "__main__":
+    os.environ.setdefault("TQDM_DISABLE", "1")  # for the kernels: a progress bar shows times, which differ
     for path in [Path(name) for name in sys.argv[1:]] or sorted(BOOK.glob("**/*.ipynb")):
         print(path.name, flush=True)
         execute(path)
