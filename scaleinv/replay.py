@@ -26,6 +26,7 @@ def traced(function, *inputs):
     with torch.no_grad():
         graph = make_fx(lambda *x: torch.func.functionalize(function)(*x), tracing_mode="fake")(*inputs)
     graph.graph.eliminate_dead_code()
+    graph.recompile()
     return graph
 
 
