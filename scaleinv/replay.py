@@ -113,7 +113,8 @@ def _overwritable(node, candidates, value, owner, memory):
     for x in candidates:
         there = value[x]
         same = (there.shape, there.stride(), there.dtype) == (result.shape, result.stride(), result.dtype)
-        if same and memory.holds_only(owner[x], there):
+        alone = [owner[y] for y in node.all_input_nodes].count(owner[x]) == 1  # read in no other order meanwhile
+        if same and alone and memory.holds_only(owner[x], there):
             return x
     return None
 
