@@ -83,10 +83,11 @@ class Ensemble:
         memory = self._start(job)
         self.optimizer, w = memory.pop("optimizer"), memory["w"]
         total = torch.zeros(job.size, dtype=torch.promote_types(w.dtype, torch.float32))
-        memory |= {"batch": self.batches[0], "total": total, "h": self.optimizer.at(1)}
+        memory |= {"batch": self.batches[0], "total": total, "h": self.optimizer.hyperparameters, "at": self.optimizer.at(1)}
         self.memory = memory = pytree.tree_map_only(torch.Tensor, lambda x: _own(x, w.device), memory)
         changed = _tensors([memory["w"], memory["state"], memory["total"]])
-        self.record = Recording(traced(self._step, memory), (memory,), overwritten=changed)
+        fixed = [x for x in _tensors(memory["h"]) if not x.ndim]
+        self.record = Recording(traced(self._step, memory), (memory,), overwritten=changed, fixed=fixed)
         self.nbytes = self.record.nbytes + sum(x.nbytes for x in _tensors(memory)) + w.nbytes
         new = self.record.outputs
         pairs = zip(_tensors({name: memory[name] for name in new}), _tensors(new), strict=True)
@@ -98,12 +99,13 @@ class Ensemble:
             self.seed, self.batches = job.seed, batches_of(self.training, job.seed)
         memory, start, curve = self.memory, self._start(job), []
         optimizer = start.pop("optimizer")
+        start["h"] = optimizer.hyperparameters
         _copy(_tensors(start), _tensors({name: memory[name] for name in start}))
         memory["total"].zero_()
-        batch, h = _tensors(memory["batch"]), _tensors(memory["h"])
+        batch, at = _tensors(memory["batch"]), _tensors(memory["at"])
         for t, (x, y) in enumerate(self.batches, start=1):
             _copy((x, y), batch)
-            _copy(_tensors(optimizer.at(t)), h)
+            _copy(_tensors(optimizer.at(t)), at)
             self.record()
             for here, new in self.moved:
                 here.copy_(new)
@@ -125,7 +127,8 @@ class Ensemble:
         w, (x, y) = memory["w"], memory["batch"]
         grads, values = vmap(grad(loss, has_aux=True), in_dims=(0, 0, None, None))(w, memory["own"], x, y)
         with Columns():
-            updates, state = self.optimizer.step(memory["h"], self._named(grads), memory["state"], self._named(w))
+            h = memory["h"] | memory["at"]
+            updates, state = self.optimizer.step(h, self._named(grads), memory["state"], self._named(w))
         parts = [update.flatten(1) for update in updates.values()]
         update = parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
         return {"w": (w + update).to(w.dtype), "state": state, "total": memory["total"] + values}

@@ -38,6 +38,11 @@ def zeros_if(flag):
     return lambda w, h: torch.zeros_like(w) if h[flag] else None
 
 
+def decayed(g, w, weight_decay):
+    """g + weight_decay·w, the gradient of the loss with weight decay in it."""
+    return torch.addcmul(g, weight_decay.to(g.dtype), w)
+
+
 @rule(momentum_buffer=zeros)
 def sgd(g, w, t, s, *, lr=1e-3, momentum=0.0, dampening=0.0, weight_decay=0.0, nesterov=False):
     """Stochastic gradient descent with momentum, as in torch.optim.SGD.  Sutskever et al. (2013), ICML.
@@ -47,7 +52,7 @@ def sgd(g, w, t, s, *, lr=1e-3, momentum=0.0, dampening=0.0, weight_decay=0.0, n
         b₁ = g₁,  b = μ·b + (1 − τ)·g;    w ← w − lr·b,  or with nesterov  w ← w − lr·(g + μ·b).
         Without momentum (μ = 0) dampening τ has no say.
     """
-    g = g + weight_decay * w
+    g = decayed(g, w, weight_decay)
     dampening = torch.where((momentum == 0) | (t == 1), 0.0, dampening)
     s.momentum_buffer = momentum * s.momentum_buffer + (1 - dampening) * g
     return -lr * (g + momentum * s.momentum_buffer if nesterov else s.momentum_buffer)
@@ -72,7 +77,7 @@ def adagrad(g, w, t, s, *, lr=1e-2, lr_decay=0.0, weight_decay=0.0, initial_accu
 
         sum = sum + g²;    w ← w − lr/(1 + (t − 1)·lr_decay) · g / (√sum + ε)
     """
-    g = g + weight_decay * w
+    g = decayed(g, w, weight_decay)
     s.sum = s.sum + g * g
     return -lr / (1 + (t - 1) * lr_decay) * g / (s.sum.sqrt() + eps)
 
@@ -86,7 +91,7 @@ def rmsprop(g, w, t, s, *, lr=1e-2, alpha=0.99, eps=1e-8, weight_decay=0.0, mome
         v = α·v + (1 − α)·g²;    centred: a = α·a + (1 − α)·g and v − a² in place of v below;
         b = μ·b + g/(√v + ε);    w ← w − lr·b
     """
-    g = g + weight_decay * w
+    g = decayed(g, w, weight_decay)
     v = s.square_avg = alpha * s.square_avg + (1 - alpha) * g * g
     if centered:
         s.grad_avg = alpha * s.grad_avg + (1 - alpha) * g
@@ -103,8 +108,8 @@ def adadelta(g, w, t, s, *, lr=1.0, rho=0.9, eps=1e-6, weight_decay=0.0):
 
         v = ρ·v + (1 − ρ)·g²;    Δ = √(u + ε)/√(v + ε)·g;    u = ρ·u + (1 − ρ)·Δ²;    w ← w − lr·Δ
     """
+    g = decayed(g, w, weight_decay)
     # addcmul(a, b, c) is a + b·c rounded as torch.optim rounds it: a bit lost early counts several times at the end
-    g = torch.addcmul(g, weight_decay.to(g.dtype), w)
     s.square_avg = torch.addcmul(rho * s.square_avg, (1 - rho) * g, g)
     delta = (s.acc_delta + eps).sqrt() / (s.square_avg + eps).sqrt() * g
     s.acc_delta = torch.addcmul(rho * s.acc_delta, (1 - rho) * delta, delta)
@@ -145,7 +150,7 @@ def adam(g, w, t, s, *, lr=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0,
         m = β₁·m + (1 − β₁)·g;    v = β₂·v + (1 − β₂)·g²;    w ← w − lr·m̂/(√v̂ + ε)
         with m̂ = m/(1 − β₁ᵗ), v̂ = v/(1 − β₂ᵗ), and weight_decay·w added to g.
     """
-    return adam_step(s, g + weight_decay * w, -lr, betas, betas_t, eps, amsgrad)
+    return adam_step(s, decayed(g, w, weight_decay), -lr, betas, betas_t, eps, amsgrad)
 
 
 @rule(betas_t, exp_avg=zeros, exp_avg_sq=zeros, max_exp_avg_sq=zeros_if("amsgrad"))
@@ -167,7 +172,7 @@ def adamax(g, w, t, s, *, lr=2e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.
 
         m = β₁·m + (1 − β₁)·g;    u = max(β₂·u, |g| + ε);    w ← w − lr/(1 − β₁ᵗ) · m/u
     """
-    g = g + weight_decay * w
+    g = decayed(g, w, weight_decay)
     s.exp_avg = average(s.exp_avg, g, betas[0])
     s.exp_inf = torch.maximum(betas[1] * s.exp_inf, g.abs() + eps)
     return -lr / (1 - betas_t[0]) * s.exp_avg / s.exp_inf
@@ -192,7 +197,7 @@ def nadam(
     μₜ = β₁·(1 − ½·0.96^(t·momentum_decay));    Πₜ = μ₁·…·μₜ;
     w ← w − lr·[(1 − μₜ)/(1 − Πₜ)·g + μₜ₊₁/(1 − Πₜ₊₁)·m] / (√v̂ + ε), with Adam's m and v̂
     """
-    g = g + weight_decay * w
+    g = decayed(g, w, weight_decay)
     m, v = moments(s, g, betas)
     s.mu_product = s.mu_product * mu
     of_g, of_m = lr * (1 - mu) / (1 - s.mu_product), lr * mu_next / (1 - s.mu_product * mu_next)
@@ -209,7 +214,7 @@ def radam(g, w, t, s, *, lr=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0
         ρ∞ = 2/(1 − β₂) − 1;    ρₜ = ρ∞ − 2t·β₂ᵗ/(1 − β₂ᵗ);    r = √[(ρₜ−4)(ρₜ−2)ρ∞ / ((ρ∞−4)(ρ∞−2)ρₜ)];
         w ← w − lr·m̂·r·√(1 − β₂ᵗ)/(√v + ε) where ρₜ > 5, else w ← w − lr·m̂
     """
-    m, v = moments(s, g + weight_decay * w, betas)
+    m, v = moments(s, decayed(g, w, weight_decay), betas)
     rho_inf = 2 / (1 - betas[1]) - 1
     rho = rho_inf - 2 * t * betas_t[1] / (1 - betas_t[1])
     r = ((rho - 4) * (rho - 2) * rho_inf / ((rho_inf - 4) * (rho_inf - 2) * rho)).sqrt()

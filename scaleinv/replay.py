@@ -37,17 +37,18 @@ class Recording:
         graph: of ``traced``.
         inputs: tensors like those it was traced with: the memory that every call reads.
         overwritten: those among them that a call may overwrite.
+        fixed: those among them that stay as they are now: what follows from them alone is computed once.
 
     Attributes:
         outputs: what the function returned, as tensors in memory that stays.
         nbytes: of the memory between inputs and outputs.
     """
 
-    def __init__(self, graph, inputs, overwritten=()):
+    def __init__(self, graph, inputs, overwritten=(), fixed=()):
         leaves = pytree.tree_leaves(inputs)
-        spare = {i for i, x in enumerate(leaves) if any(x is y for y in overwritten)}
+        spare, fixed = ({i for i, x in enumerate(leaves) if any(x is y for y in few)} for few in (overwritten, fixed))
         with torch.no_grad():
-            self._calls, self.nbytes, outputs = _compile(graph, leaves, spare)
+            self._calls, self.nbytes, outputs = _compile(graph, leaves, spare, fixed)
         self.inputs, self.outputs = inputs, pytree.tree_unflatten(outputs, graph._out_spec)
 
     @torch.no_grad()
@@ -56,10 +57,13 @@ class Recording:
             operation(*args, **kwargs)
 
 
-def _compile(graph, inputs, spare):
-    """The calls, as (operation, args, kwargs) on tensors in memory that stays; its bytes; the outputs."""
+def _compile(graph, inputs, spare, fixed):
+    """The calls, as (operation, args, kwargs) on tensors in memory that stays; its bytes; the outputs.
+
+    spare, fixed: positions of the inputs that may be overwritten, and of those that stay as they are.
+    """
     nodes, memory = list(graph.graph.nodes), _Memory()
-    owner, last, constant = _lifetimes(nodes)
+    owner, last, constant = _lifetimes(nodes, fixed)
     value, calls, given = {}, [], iter(enumerate(inputs))
     for i, node in enumerate(nodes):
         args, kwargs = map_arg(node.args, value.get), map_arg(node.kwargs, value.get)
@@ -86,11 +90,11 @@ def _compile(graph, inputs, spare):
                 memory.free(x)
 
 
-def _lifetimes(nodes):
-    """Whose memory each node's value lies in; where in the list that memory is last read; what depends on no input."""
+def _lifetimes(nodes, fixed):
+    """Whose memory each node's value lies in; where in the list that memory is last read; what is always the same."""
     owner, last, constant = {}, {}, {}
     for i, node in enumerate(nodes):
-        constant[node] = node.op != "placeholder" and all(constant[x] for x in node.all_input_nodes)
+        constant[node] = i in fixed if node.op == "placeholder" else all(constant[x] for x in node.all_input_nodes)
         views = node.op == "call_function" and (node.target is operator.getitem or _is_view(node.target))
         owner[node] = owner[node.args[0]] if views else node
         for x in node.all_input_nodes:

@@ -16,13 +16,14 @@ class Optimizer(NamedTuple):
 
     state: ``"step"``, an int, and one dict name → tensor for each buffer, named as in ``torch.optim``.
 
-    An update is ``step(at(t), grads, buffers, params) → (updates, buffers)`` for t = 1, 2, …: ``at`` works in Python
-    numbers and gives a dict of tensors; ``step``, from tensors to tensors and without checks, can be traced once and
-    replayed.  ``coordinatewise``: whether a coordinate's update depends on no other coordinate.
+    An update is ``step(hyperparameters | at(t), grads, buffers, params) → (updates, buffers)`` for t = 1, 2, …: ``at``
+    works in Python numbers and gives a dict of tensors; ``step``, from tensors to tensors and without checks, can be
+    traced once and replayed.  ``coordinatewise``: whether a coordinate's update depends on no other coordinate.
     """
 
     init: Callable
     update: Callable
+    hyperparameters: dict
     at: Callable
     step: Callable
     coordinatewise: bool
@@ -89,7 +90,7 @@ def _optimizer(body, scalars, buffers, coordinatewise, h):
         return {"step": 0, **by_buffer({name: lifted(start, h, w.detach()) for name, w in params.items()})}
 
     def at(t):
-        return {"t": torch.tensor(t, dtype=torch.float64), **h, **scalars(t, h)}
+        return {"t": torch.tensor(t, dtype=torch.float64), **scalars(t, h)}
 
     def of_tensor(h, g, w, old):
         dtype = torch.promote_types(w.dtype, torch.float32)
@@ -113,10 +114,10 @@ def _optimizer(body, scalars, buffers, coordinatewise, h):
             raise ValueError(f"state has {sorted(state)}, not {['step', *names]}; pass what init or update returned")
         _check_tensors(params, members, grads, state)
         t = state["step"] + 1
-        updates, new = step(at(t), grads, state, params)
+        updates, new = step(h | at(t), grads, state, params)
         return updates, {"step": t, **new}
 
-    return Optimizer(init, update, at, step, coordinatewise)
+    return Optimizer(init, update, h, at, step, coordinatewise)
 
 
 def _axis(x):

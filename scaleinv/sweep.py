@@ -16,7 +16,7 @@ from scaleinv.ensemble import Ensemble, Job, Training, batches_of, embedded, los
 from scaleinv.grid import Grid
 from scaleinv.store import Store
 
-MEMBERS = {"cpu": 64, "cuda": 4096}  # of a job at most: on a CPU what fits a core's cache, on a GPU what fills it
+MEMBERS = {"cpu": 128, "cuda": 4096}  # of a job at most: on a CPU what fits a core's cache, on a GPU what fills it
 
 
 def sweep(
@@ -88,7 +88,8 @@ def sweep(
         left = np.flatnonzero(missing[:, at])
         for members in np.split(left, range(size, len(left), size)) if len(left) else ():
             jobs.append(((members, at), Job(training, seed, tuple(grid.points[i] for i in members), size)))
-    bar = tqdm(total=missing.size, initial=int((~missing).sum()), disable=not progress, leave=False, unit=" trainings")
+    quiet = {} if progress else {"disable": True}  # disable=False would overrule the user's TQDM_DISABLE
+    bar = tqdm(total=missing.size, initial=int((~missing).sum()), leave=False, unit=" trainings", **quiet)
     with bar, _one_thread_each(), nullcontext(executor) if executor else ThreadPoolExecutor(workers) as pool:
         for (members, at), found in _results(pool, jobs):
             curves[members, at] = found
