@@ -27,7 +27,7 @@ from scaleinv.models import mlp
 
 STEPS, BATCH, WIDTH = 100, 64, 32
 ACTIVATIONS = {"ReLU": nn.ReLU, "Tanh": nn.Tanh}
-MEMBERS, FIRST = 1024, 256
+MEMBERS, FIRST = 64 * 64, 256  # a phase diagram's
 SOME = np.linspace(0, MEMBERS - 1, 10).astype(int)  # the members that the loop trains
 PER_CALL = (64, 128, 256, 512, 1024)  # of optax, whose best number of members counts
 RUNS, FRESH_RUNS = 5, 3

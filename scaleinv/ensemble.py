@@ -59,12 +59,12 @@ def losses(job):
     key = job.training.identity, job.size
     if getattr(_thread, "key", None) != key:
         _thread.ensemble = _thread.key = None  # frees the memory of the last one
-        with _alone:
-            _thread.ensemble, _thread.key = Ensemble(job), key
+        _thread.ensemble, _thread.key = Ensemble(job), key
     return _thread.ensemble.train(job)
 
 
 _thread = threading.local()  # a thread's own ensemble, in whose memory it trains one job after another
+_graphs = {}  # the last traced step, for all threads
 _alone = threading.RLock()  # tracing and the default random generator are for one thread at a time
 
 
@@ -87,7 +87,12 @@ class Ensemble:
         self.memory = memory = pytree.tree_map_only(torch.Tensor, lambda x: _own(x, w.device), memory)
         changed = _tensors([memory["w"], memory["state"], memory["total"]])
         fixed = [x for x in _tensors(memory["h"]) if not x.ndim]
-        self.record = Recording(traced(self._step, memory), (memory,), overwritten=changed, fixed=fixed)
+        key = self.training.identity, job.size
+        with _alone:
+            if key not in _graphs:
+                _graphs.clear()
+                _graphs[key] = traced(self._step, memory)
+            self.record = Recording(_graphs[key], (memory,), overwritten=changed, fixed=fixed)
         self.nbytes = self.record.nbytes + sum(x.nbytes for x in _tensors(memory)) + w.nbytes
         new = self.record.outputs
         pairs = zip(_tensors({name: memory[name] for name in new}), _tensors(new), strict=True)
