@@ -53,9 +53,7 @@ def update_rms(beta1, beta2=1.0, *, snr=0.0, autocorrelation=0.0):
     >>> update_rms(0.9, 0.95, autocorrelation=torch.tensor([0.0, 0.5]))
     tensor([0.2259, 0.3505], dtype=torch.float64)
     """
-    b1, b2, s, r = checked(
-        {"beta2": SLOW_RATE}, beta1=beta1, beta2=beta2, snr=snr, autocorrelation=autocorrelation
-    )
+    b1, b2, s, r = checked({"beta2": SLOW_RATE}, beta1=beta1, beta2=beta2, snr=snr, autocorrelation=autocorrelation)
     noise = 1 / (1 + s**2)  # σ²/E[g²]; the signal's share, μ²/E[g²], is the rest
     signal = 1 - noise
     square = signal + noise * _ema_variance(b1, r)

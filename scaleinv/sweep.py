@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch.func import functional_call
 from torch.nn import functional
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from scaleinv.ensemble import Ensemble, Job, Training, batches_of, embedded, losses, model_of
 from scaleinv.grid import Grid

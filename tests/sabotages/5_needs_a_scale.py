@@ -51,4 +51,27 @@ SABOTAGES = [
     ),
     (["5.14"], "the second convolution for the first", {'over("conv 1", 1, *both)': 'over("conv 2", 1, *both)'}),
     (["5.15"], "a convolution for a gain", {'over("gain 2", 0, *both)': 'over("conv 2", 0, *both)'}),
+    (
+        ["5.17"],
+        "Adam and SGD change places",
+        {
+            "optimizers.adam, lr=WIDE, k=KS, eps=lambda k: 1e-8 / k": "optimizers.sgd, lr=WIDE, k=KS",
+            "optimizers.sgd, lr=WIDE, k=KS": "optimizers.adam, lr=WIDE, k=KS",
+        },
+    ),
+    (
+        ["5.18 gain ≤ 1", "5.18 SGD"],
+        "the same function in other numbers",
+        {"lr=NEAR, gain=GAINS)": 'lr=WIDE, k=GAINS).rename(k="gain")'},
+    ),
+    (["5.18 gain ≥ 8"], "SGD for Adam", {"optimizers.adam, lr=NEAR": "optimizers.sgd, lr=NEAR"}),
+    (["5.19"], "before and after change places", {"rms(w[0]), rms(w[-1])": "rms(w[-1]), rms(w[0])"}),
+    (
+        ["5.20"],
+        "lr follows the scale",
+        {
+            "optimizers.adam, lr=1e-3": "optimizers.adam, lr=lambda k: 0.04 * k",
+            "optimizers.sgd, lr=1e-3": "optimizers.sgd, lr=lambda k: k**2",
+        },
+    ),
 ]

@@ -1,0 +1,106 @@
+"""Level lines of a loss over a grid, and their slope: by which power of one quantity another has to follow."""
+
+from typing import NamedTuple
+
+import numpy as np
+import xarray
+
+
+class Slope(NamedTuple):
+    """The slope of level lines.
+
+    Attributes:
+        value: the mean of the lines' slopes, a pure number.
+        error: its standard error, from how the lines differ.
+        lines: how many there are.
+    """
+
+    value: float
+    error: float
+    lines: int
+
+
+def level_lines(loss, levels, *, along="lr"):
+    """Where a loss first falls to each of some levels, as the coordinate ``along`` grows.
+
+    >>> lr = [0.01, 0.1, 1.0, 10.0]
+    >>> loss = xarray.DataArray([2.5, 2.5, 1.5, 3.5], {"lr": lr}, name="loss")
+    >>> level_lines(loss, [2.0, 1.0]).values.round(3)
+    array([0.316,   nan])
+
+    Between two neighbours on the axis the loss is taken to be linear in the axis's logarithm.
+
+    Args:
+        loss: ``xarray.DataArray`` with the dimension ``along``, whose coordinate is positive, and any others.
+        levels: losses.
+        along: the dimension along which to look.
+
+    Returns:
+        xarray.DataArray: values of ``along``, in its unit, with a new dimension "level" and the others of ``loss``.  NaN
+        where the loss does not fall to the level, or lies below it from the start of the axis.
+
+    Raises:
+        ValueError: for an axis on which nothing can be found.
+    """
+    _check_axis(loss, along)
+    loss = loss.sortby(along).transpose(along, ...)
+    levels = np.atleast_1d(np.asarray(levels, dtype=np.float64))
+    x, y = np.log(loss[along].values), loss.values.astype(np.float64)
+    found = np.stack([_first_fall(x, y, level) for level in levels])
+    coordinates = {name: c for name, c in loss.coords.items() if along not in c.dims}
+    lines = xarray.DataArray(np.exp(found), coordinates, ["level", *loss.dims[1:]], along)
+    lines.attrs.update(loss[along].attrs)
+    return lines.assign_coords(level=levels)
+
+
+def slope(lines, *, over="k"):
+    """The slope of level lines in log-log: d log(``lines``) / d log(``over``), fitted to each line by least squares.
+
+    >>> k = xarray.DataArray([1.0, 10.0, 100.0], dims="k", coords={"k": [1.0, 10.0, 100.0]})
+    >>> slope(xarray.concat([0.1 * k**2, 0.3 * k**2], "level"))
+    Slope(value=2.0, error=0.0, lines=2)
+
+    Args:
+        lines: as from ``level_lines``: a line over ``over`` for each point of all other dimensions.
+        over: the dimension, with a positive coordinate.
+
+    Returns:
+        Slope: the mean over the lines, its standard error, and their number.
+
+    Raises:
+        ValueError: for an axis without a slope; for a line with fewer than three points that are not NaN; for fewer than
+            two lines, which have no error.
+    """
+    _check_axis(lines, over)
+    others = [dim for dim in lines.dims if dim != over]
+    x = np.log(lines[over].values)
+    y = np.log(lines.transpose(*others, over).values).reshape(-1, len(x))
+    there = np.isfinite(y)
+    if len(y) < 2:
+        raise ValueError(f"lines has one line, whose slope has no error; give several, over {others or 'levels'}")
+    if (few := there.sum(axis=1) < 3).any():
+        raise ValueError(
+            f"{few.sum()} of {len(y)} lines have fewer than three points over {over!r}; drop levels that the loss seldom "
+            "falls to, or widen the grid"
+        )
+    slopes = np.array([np.polyfit(x[ok], line[ok], 1)[0] for line, ok in zip(y, there)])
+    return Slope(float(slopes.mean()), float(slopes.std(ddof=1) / len(slopes) ** 0.5), len(slopes))
+
+
+def _first_fall(x, y, level):
+    """Where along its first axis y first falls to the level, in terms of x."""
+    above = y > level
+    falls = above[:-1] & (y[1:] <= level) & np.isfinite(y[:-1])
+    at = falls.argmax(axis=0)[None]
+    high, low = np.take_along_axis(y, at, 0)[0], np.take_along_axis(y, at + 1, 0)[0]
+    with np.errstate(all="ignore"):
+        found = x[at[0]] + (x[at[0] + 1] - x[at[0]]) * (high - level) / (high - low)
+    return np.where(falls.any(axis=0) & above[0], found, np.nan)
+
+
+def _check_axis(array, name):
+    if name not in array.dims:
+        raise ValueError(f"{name!r} is no dimension of the array; it has {list(array.dims)}")
+    values = np.asarray(array[name].values)
+    if name not in array.coords or len(values) < 2 or not (np.isfinite(values) & (values > 0)).all():
+        raise ValueError(f"the coordinate {name!r} has to be at least two positive numbers, not {values}")
