@@ -14,6 +14,10 @@ from torch.fx.node import map_arg
 from torch.utils import _pytree as pytree
 
 aten = torch.ops.aten
+OF_SHAPES = {  # what takes of a tensor nothing but its shape and type
+    *(aten.zeros_like.default, aten.ones_like.default, aten.full_like.default),
+    *(aten.new_zeros.default, aten.new_ones.default, aten.new_full.default),
+}
 
 
 def traced(function, *inputs):
@@ -49,7 +53,9 @@ class Recording:
         spare, fixed = ({i for i, x in enumerate(leaves) if any(x is y for y in few)} for few in (overwritten, fixed))
         with torch.no_grad():
             self._calls, self.nbytes, outputs = _compile(graph, leaves, spare, fixed)
-        self.inputs, self.outputs = inputs, pytree.tree_unflatten(outputs, graph._out_spec)
+        form = getattr(graph, "_out_spec", None)
+        flat = [outputs] if isinstance(outputs, torch.Tensor) else outputs
+        self.inputs, self.outputs = inputs, pytree.tree_unflatten(flat, form) if form else outputs
 
     @torch.no_grad()
     def __call__(self):
@@ -74,7 +80,7 @@ def _compile(graph, inputs, spare, fixed):
         elif node.op == "get_attr":
             value[node] = getattr(graph, node.target)
         elif node.op == "output":
-            return calls, memory.nbytes, [args[0]] if isinstance(args[0], torch.Tensor) else list(args[0])
+            return calls, memory.nbytes, args[0]
         elif owner[node] is not node or constant[node]:
             value[node] = node.target(*args, **kwargs)  # once
         else:
@@ -94,7 +100,8 @@ def _lifetimes(nodes, fixed):
     """Whose memory each node's value lies in; where in the list that memory is last read; what is always the same."""
     owner, last, constant = {}, {}, {}
     for i, node in enumerate(nodes):
-        constant[node] = i in fixed if node.op == "placeholder" else all(constant[x] for x in node.all_input_nodes)
+        of_inputs = all(constant[x] for x in node.all_input_nodes) or node.target in OF_SHAPES
+        constant[node] = i in fixed if node.op == "placeholder" else of_inputs
         views = node.op == "call_function" and (node.target is operator.getitem or _is_view(node.target))
         owner[node] = owner[node.args[0]] if views else node
         for x in node.all_input_nodes:
@@ -159,7 +166,7 @@ class _Memory:
     """Blocks of bytes: taken by nodes for their results, freed by their last readers, taken again."""
 
     def __init__(self):
-        self.nbytes, self.spare, self.blocks = 0, {}, {}
+        self.nbytes, self.spare, self.blocks, self.lent = 0, {}, {}, []
 
     def take(self, node, like):
         size = like.untyped_storage().nbytes()
@@ -174,6 +181,7 @@ class _Memory:
     def lend(self, node, tensor):
         """The memory of an input that may be overwritten."""
         self.blocks[node] = [tensor]
+        self.lent.append(tensor)
 
     def holds_only(self, node, tensor):
         blocks = self.blocks.get(node, ())
@@ -184,5 +192,5 @@ class _Memory:
 
     def free(self, node):
         for block in self.blocks.pop(node, ()):
-            if block.dtype == torch.uint8:  # an input's memory is not for others
+            if not any(block is x for x in self.lent):
                 self.spare[block.nbytes, block.device].append(block)
