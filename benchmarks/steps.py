@@ -21,7 +21,7 @@ from scaleinv.ensemble import Ensemble, Job, Training
 from scaleinv.models import mlp
 from scaleinv.replay import traced
 
-STEPS, RUNS, MEMBERS = 100, 5, (64, 256, 1024)
+STEPS, RUNS, MEMBERS = 100, 5, (64, 128, 256, 1024)
 
 
 def ensemble(members):
@@ -43,7 +43,10 @@ def called(step, memory):
 def ways(members):
     """name → a function that takes one step of so many members."""
     plain, fast, graph = (ensemble(members) for _ in range(3))
-    traced_step = traced(graph._step, graph.memory)
+    operations = traced(graph._step, graph.memory)
+
+    def traced_step(memory):
+        return operations((memory,))
 
     def without_columns():
         with mock.patch.dict(columns.FASTER, clear=True):

@@ -25,10 +25,10 @@ def traced(function, *inputs):
 
     Args:
         function: from tensors (in dicts, tuples, …) to tensors, without random numbers and without branches on values.
-        inputs: its arguments, of which only shapes and types count.
+        inputs: its arguments, of which only shapes and types count.  The graph takes them as one tuple.
     """
     with torch.no_grad():
-        graph = make_fx(lambda *x: torch.func.functionalize(function)(*x), tracing_mode="fake")(*inputs)
+        graph = make_fx(lambda x: torch.func.functionalize(function)(*x), tracing_mode="fake")(inputs)
     graph.graph.eliminate_dead_code()
     graph.recompile()
     return graph
@@ -53,9 +53,7 @@ class Recording:
         spare, fixed = ({i for i, x in enumerate(leaves) if any(x is y for y in few)} for few in (overwritten, fixed))
         with torch.no_grad():
             self._calls, self.nbytes, outputs = _compile(graph, leaves, spare, fixed)
-        form = getattr(graph, "_out_spec", None)
-        flat = [outputs] if isinstance(outputs, torch.Tensor) else outputs
-        self.inputs, self.outputs = inputs, pytree.tree_unflatten(flat, form) if form else outputs
+        self.inputs, self.outputs = inputs, pytree.tree_unflatten(outputs, graph._out_spec)
 
     @torch.no_grad()
     def __call__(self):
@@ -80,7 +78,7 @@ def _compile(graph, inputs, spare, fixed):
         elif node.op == "get_attr":
             value[node] = getattr(graph, node.target)
         elif node.op == "output":
-            return calls, memory.nbytes, args[0]
+            return calls, memory.nbytes, [args[0]] if isinstance(args[0], torch.Tensor) else list(args[0])
         elif owner[node] is not node or constant[node]:
             value[node] = node.target(*args, **kwargs)  # once
         else:
