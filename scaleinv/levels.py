@@ -36,8 +36,8 @@ def level_lines(loss, levels, *, along="lr"):
         along: the dimension along which to look.
 
     Returns:
-        xarray.DataArray: values of ``along``, in its unit, with a new dimension "level" and the others of ``loss``.  NaN
-        where the loss does not fall to the level, or lies below it from the start of the axis.
+        xarray.DataArray: values of ``along``, in its unit, with a new dimension "level" and the others of ``loss``.
+        NaN where the loss does not fall to the level, or lies below it from the start of the axis.
 
     Raises:
         ValueError: for an axis on which nothing can be found.
@@ -68,8 +68,8 @@ def slope(lines, *, over="k"):
         Slope: the mean over the lines, its standard error, and their number.
 
     Raises:
-        ValueError: for an axis without a slope; for a line with fewer than three points that are not NaN; for fewer than
-            two lines, which have no error.
+        ValueError: for an axis without a slope; for a line with fewer than three points that are not NaN; for fewer
+            than two lines, which have no error.
     """
     _check_axis(lines, over)
     others = [dim for dim in lines.dims if dim != over]
@@ -80,8 +80,8 @@ def slope(lines, *, over="k"):
         raise ValueError(f"lines has one line, whose slope has no error; give several, over {others or 'levels'}")
     if (few := there.sum(axis=1) < 3).any():
         raise ValueError(
-            f"{few.sum()} of {len(y)} lines have fewer than three points over {over!r}; drop levels that the loss seldom "
-            "falls to, or widen the grid"
+            f"{few.sum()} of {len(y)} lines have fewer than three points over {over!r}; drop levels that the loss "
+            "seldom falls to, or widen the grid"
         )
     slopes = np.array([np.polyfit(x[ok], line[ok], 1)[0] for line, ok in zip(y, there)])
     return Slope(float(slopes.mean()), float(slopes.std(ddof=1) / len(slopes) ** 0.5), len(slopes))

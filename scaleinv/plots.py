@@ -1,7 +1,9 @@
 """The look of the book's figures: one colour and one marker per optimizer, legible on light, on dark, and in grey."""
 
 import matplotlib.pyplot as plt
+import numpy as np
 from cycler import cycler
+from matplotlib.patheffects import withStroke
 
 INK = "#767676"  # for text and axes: as far from white as from black
 
@@ -18,6 +20,9 @@ COLOURS = {
     "signSGD": "#a48700",
 }
 MARKERS = dict(zip(COLOURS, "osD^v*PXhp"))
+
+# Keyword arguments of ``plot`` for a line on a map: legible on all its colours.
+ON_MAP = {"color": "white", "lw": 1.5, "path_effects": [withStroke(linewidth=3, foreground="black")]}
 
 _STYLE = {
     "figure.figsize": (6.0, 3.8),
@@ -58,6 +63,44 @@ def figure(xlabel, *ylabels):
         ax.set_ylabel(label)
     axes[-1].set_xlabel(xlabel)
     return fig, axes if rows > 1 else axes[0]
+
+
+def panels(labels, *, columns=1):
+    """A figure of several panels, ``columns`` in a row, in the book's style; and a dict from their titles to their axes.
+
+    labels: title → (xlabel, ylabel).
+    """
+    plt.rcParams.update(_STYLE)
+    width, height = _STYLE["figure.figsize"]
+    rows = -(-len(labels) // columns)
+    size = (width, 0.8 * height * rows)
+    fig, axes = plt.subplots(rows, columns, figsize=size, squeeze=False)
+    axes = dict(zip(labels, axes.flat))
+    for title, (xlabel, ylabel) in labels.items():
+        axes[title].set(title=title, xlabel=xlabel, ylabel=ylabel)
+    return fig, axes
+
+
+def colour_map(ax, values, *, lowest, highest):
+    """Colour the plane of a 2-d ``xarray.DataArray`` by its values, over its coordinates, both logarithmic: its first
+    dimension upwards, its second to the right.  Bright is low; what is above ``highest``, or NaN, is left blank.
+
+    Returns what ``figure.colorbar`` takes.
+    """
+    up, right = values.dims
+    shown = np.ma.masked_where(~(values.values <= highest), values.values)
+    mesh = ax.pcolormesh(
+        values[right], values[up], shown, cmap="viridis_r", vmin=lowest, vmax=highest, shading="nearest", rasterized=True
+    )
+    ax.set(xscale="log", yscale="log")
+    ax.grid(False)
+    return mesh
+
+
+def mark(ax, x, y, text):
+    """A short text in a circle at a point."""
+    box = {"boxstyle": "circle,pad=0.15", "facecolor": "white", "edgecolor": "black"}
+    ax.text(x, y, text, color="black", fontsize=9, ha="center", va="center", bbox=box, zorder=5)
 
 
 def style(optimizer):

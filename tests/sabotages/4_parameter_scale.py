@@ -1,5 +1,15 @@
 """The claims that a sabotage makes fail, what it means, and text of the notebook → its replacement."""
 
+TILTED = """
+def tilted(loss):
+    import xarray
+    steps = [round(9 * float(np.log10(k)) / 2) for k in loss.k]
+    return xarray.concat([loss.isel(k=i).shift(lr=n) for i, n in enumerate(steps)], loss.k)
+
+
+def losses("""
+SWAPPED = "for n, (k, lr) in {1: CASES[1], 2: CASES[3], 3: CASES[2], 4: CASES[4]}"
+
 SABOTAGES = [
     (["4.1"], "one scale in all cases", {"scale / r for": "1.0 / r for"}),
     (["4.2"], "lr follows the square of the scale, as SGD's would", {"lr=lr, eps": "lr=scale * lr, eps"}),
@@ -54,4 +64,17 @@ measured = {cls: infer_units(clamped(cls),"""
     ),
     (["4.10"], "eps follows", {'given={"lr": 1e-3 * k}': 'given={"lr": 1e-3 * k, "eps": 1e-8 / k}'}),
     (["4.11"], "8 and 10 change places", {"in (8.0, 10.0)": "in (10.0, 8.0)"}),
+    (
+        ["4.12 Adam, slope", "4.12 AdamW", "4.12 SGD", "4.12 LAMB"],
+        "lr goes up with the square root of the scale besides",
+        {"    return found.loss.isel(step=-1)\n": "    return tilted(found.loss.isel(step=-1))\n", "def losses(": TILTED},
+    ),
+    (["4.13 difference", "4.13 and"], "cases 2 and 3 change places", {"for n, (k, lr) in CASES": SWAPPED}),
+    (["4.14"], "λ follows the scale", {'"weight_decay": 1.0': '"weight_decay": lambda k: 1 / k'}),
+    (
+        ["4.15 over lr/kᵇ"],
+        "SGD's lr has Adam's unit, and the others none",
+        {'{"Adam": 1, "SGD": 2, "AdamW": 1, "LAMB": 0}': '{"Adam": 0, "SGD": 1, "AdamW": 0, "LAMB": 1}'},
+    ),
+    (["4.15 over lr alone"], "drawn over lr/k", {"collapse(n, 0)": "collapse(n, EXPONENTS[n])"}),
 ]
