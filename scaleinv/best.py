@@ -20,8 +20,8 @@ def best(loss, *, along="lr"):
         along: the dimension along which to look.
 
     Returns:
-        xarray.DataArray: values of ``along``, in its unit, over the other dimensions of ``loss``.  NaN where the loss is
-        least at an end of the axis, for beyond it may be less; where a neighbour diverged, the place of the least loss.
+        xarray.DataArray: values of ``along``, in its unit, over the other dimensions of ``loss``.  NaN where the loss
+        is least at an end of the axis, for beyond it may be less; where a neighbour diverged, the place of the least loss.
 
     Raises:
         ValueError: for an axis on which nothing can be found.

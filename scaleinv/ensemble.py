@@ -83,7 +83,8 @@ class Ensemble:
         memory = self._start(job)
         self.optimizer, w = memory.pop("optimizer"), memory["w"]
         total = torch.zeros(job.size, dtype=torch.promote_types(w.dtype, torch.float32))
-        memory |= {"batch": self.batches[0], "total": total, "h": self.optimizer.hyperparameters, "at": self.optimizer.at(1)}
+        memory |= {"batch": self.batches[0], "total": total}
+        memory |= {"h": self.optimizer.hyperparameters, "at": self.optimizer.at(1)}
         self.memory = memory = pytree.tree_map_only(torch.Tensor, lambda x: _own(x, w.device), memory)
         changed = _tensors([memory["w"], memory["state"], memory["total"]])
         fixed = [x for x in _tensors(memory["h"]) if not x.ndim]

@@ -37,7 +37,7 @@ def level_lines(loss, levels, *, along="lr"):
 
     Returns:
         xarray.DataArray: values of ``along``, in its unit, with a new dimension "level" and the others of ``loss``.
-        NaN where the loss does not fall to the level, or lies below it from the start of the axis.
+        NaN where the loss does not fall to the level, falls to it from NaN or ∞, or lies below it from the start.
 
     Raises:
         ValueError: for an axis on which nothing can be found.
@@ -57,8 +57,9 @@ def slope(lines, *, over="k"):
     """The slope of level lines in log-log: d log(``lines``) / d log(``over``), fitted to each line by least squares.
 
     >>> k = xarray.DataArray([1.0, 10.0, 100.0], dims="k", coords={"k": [1.0, 10.0, 100.0]})
-    >>> slope(xarray.concat([0.1 * k**2, 0.3 * k**2], "level"))
-    Slope(value=2.0, error=0.0, lines=2)
+    >>> value, error, lines = slope(xarray.concat([0.1 * k**2, 0.3 * k**2], "level"))
+    >>> round(value, 6), round(error, 6), lines
+    (2.0, 0.0, 2)
 
     Args:
         lines: as from ``level_lines``: a line over ``over`` for each point of all other dimensions.
@@ -89,13 +90,13 @@ def slope(lines, *, over="k"):
 
 def _first_fall(x, y, level):
     """Where along its first axis y first falls to the level, in terms of x."""
-    above = y > level
-    falls = above[:-1] & (y[1:] <= level) & np.isfinite(y[:-1])
+    above = ~(y <= level)  # NaN too: what diverged
+    falls = above[:-1] & ~above[1:]
     at = falls.argmax(axis=0)[None]
     high, low = np.take_along_axis(y, at, 0)[0], np.take_along_axis(y, at + 1, 0)[0]
     with np.errstate(all="ignore"):
         found = x[at[0]] + (x[at[0] + 1] - x[at[0]]) * (high - level) / (high - low)
-    return np.where(falls.any(axis=0) & above[0], found, np.nan)
+    return np.where(falls.any(axis=0) & (y[0] > level), found, np.nan)
 
 
 def _check_axis(array, name):

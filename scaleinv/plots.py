@@ -66,7 +66,7 @@ def figure(xlabel, *ylabels):
 
 
 def panels(labels, *, columns=1):
-    """A figure of several panels, ``columns`` in a row, in the book's style; and a dict from their titles to their axes.
+    """A figure of several panels, ``columns`` in a row, in the book's style; and their axes, a dict from titles.
 
     labels: title → (xlabel, ylabel).
     """
@@ -89,9 +89,8 @@ def colour_map(ax, values, *, lowest, highest):
     """
     up, right = values.dims
     shown = np.ma.masked_where(~(values.values <= highest), values.values)
-    mesh = ax.pcolormesh(
-        values[right], values[up], shown, cmap="viridis_r", vmin=lowest, vmax=highest, shading="nearest", rasterized=True
-    )
+    look = {"cmap": "viridis_r", "vmin": lowest, "vmax": highest, "shading": "nearest", "rasterized": True}
+    mesh = ax.pcolormesh(values[right], values[up], shown, **look)
     ax.set(xscale="log", yscale="log")
     ax.grid(False)
     return mesh

@@ -133,7 +133,8 @@ def fold_parameters(module, optimizer=None, *, units=None):
 
 def effective_parameters(module):
     """name → the parameter that the module computes with: w = w'/k where it is scaled; detached copies."""
-    return {name: getattr(slot.owner, slot.attribute).detach().clone() for name, slot in parameter_slots(module).items()}
+    slots = parameter_slots(module).items()
+    return {name: getattr(slot.owner, slot.attribute).detach().clone() for name, slot in slots}
 
 
 # Where the parameters are.

@@ -217,3 +217,9 @@ def test_a_line_of_three_points_is_enough():
 def test_the_examples_in_the_documentation_hold():
     result = doctest.testmod(module)
     assert result.attempted and not result.failed
+
+
+@pytest.mark.parametrize("diverged", [np.nan, np.inf])
+def test_a_first_fall_that_cannot_be_placed_is_none(diverged):
+    loss = xarray.DataArray([3.0, diverged, 1.0, 3.0, 1.0], {"lr": 10.0 ** np.arange(5)}, ["lr"])
+    assert level_lines(loss, 2.0).isnull().all()
