@@ -21,7 +21,7 @@ def best(loss, *, along="lr"):
 
     Returns:
         xarray.DataArray: values of ``along``, in its unit, over the other dimensions of ``loss``.  NaN where the loss
-        is least at an end of the axis, for beyond it may be less; where a neighbour diverged, the place of the least loss.
+        is least at an end of the axis, for beyond it may be less; beside what diverged, the place of the least loss.
 
     Raises:
         ValueError: for an axis on which nothing can be found.

@@ -32,7 +32,7 @@ def cross_entropy(input, target, **options):
         return functional.cross_entropy(input, target, **options)
     logs, counted = input.mT.log_softmax(0), target >= 0
     at_label = logs.gather(0, target.clamp(min=0)[None])[0]
-    return -(at_label * counted.to(logs.dtype)).sum() / counted.sum()
+    return -torch.where(counted, at_label, 0.0).sum() / counted.sum()
 
 
 PLAIN = {

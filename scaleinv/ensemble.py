@@ -94,7 +94,8 @@ class Ensemble:
                 _graphs.clear()
                 _graphs[key] = traced(self._step, memory)
             self.record = Recording(_graphs[key], (memory,), overwritten=changed, fixed=fixed)
-        self.nbytes = self.record.nbytes + sum(x.nbytes for x in _tensors(memory)) + w.nbytes
+        start = sum(x.nbytes for x in _tensors([memory["w"], memory["state"], memory["own"]]))
+        self.nbytes = self.record.nbytes + sum(x.nbytes for x in _tensors(memory)) + start
         new = self.record.outputs
         pairs = zip(_tensors({name: memory[name] for name in new}), _tensors(new), strict=True)
         self.moved = [(here, x) for here, x in pairs if here.data_ptr() != x.data_ptr()]
@@ -113,7 +114,7 @@ class Ensemble:
             _copy((x, y), batch)
             _copy(_tensors(optimizer.at(t)), at)
             self.record()
-            for here, new in self.moved:
+            for here, new in [(here, new.clone()) for here, new in self.moved]:  # two may have changed places
                 here.copy_(new)
             if t % self.training.every == 0:
                 curve.append(memory["total"] / self.training.every)
@@ -135,9 +136,12 @@ class Ensemble:
         with Columns():
             h = memory["h"] | memory["at"]
             updates, state = self.optimizer.step(h, self._named(grads), memory["state"], self._named(w))
-        parts = [update.flatten(1) for update in updates.values()]
+        parts = [update.reshape(len(update), -1) for update in updates.values()]
         update = parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
-        return {"w": (w + update).to(w.dtype), "state": state, "total": memory["total"] + values}
+        w = (w + update).to(w.dtype)
+        if "mask" in memory["own"]:
+            w = torch.where(memory["own"]["mask"] > 0, w, 0.0)  # 0/0 where there is nothing, with eps = 0
+        return {"w": w, "state": state, "total": memory["total"] + values}
 
     def _named(self, stacked):
         """What the optimizer sees of a stack of flat parameters: one tensor where it can, which takes fewer calls."""
@@ -151,20 +155,33 @@ class Ensemble:
         """The optimizer, the parameters, its state and each member's own numbers, as they are before the first step."""
         points = [self.training.fixed | point for point in job.points]
         points += [points[-1]] * (job.size - len(points))
-        optimizer = self.training.optimizer(**_hyperparameters(self.training.optimizer, points, job.points[0]))
+        optimizer = self.training.optimizer(**arguments_of(self.training.optimizer, points, job.points[0]))
         device = self.batches[0][0].device
         keywords = [tuple(point[name] for name in self.training.largest) for point in points]
         models = {values: self._parameters(job.seed, values) for values in dict.fromkeys(keywords)}
-        w = torch.stack([embedded(models[values], self.shapes) for values in keywords]).to(device)
-        own = {name: torch.tensor([p[name] for p in points]).to(w) for name in ("k", "c") if name in points[0]}
+        w = self._stacked(models, keywords, device)
+        own = {
+            name: torch.tensor([p[name] for p in points], dtype=torch.float64).to(w)
+            for name in ("k", "c")
+            if name in points[0]
+        }
         if self.training.masked:
             ones = {values: pytree.tree_map(torch.ones_like, model) for values, model in models.items()}
-            own["mask"] = torch.stack([embedded(ones[values], self.shapes) for values in keywords]).to(device)
+            own["mask"] = self._stacked(ones, keywords, device)
         if "k" in own:
             w *= own["k"][:, None]
         params = {"all": w} if optimizer.coordinatewise else vmap(self._tensors)(w)
         state = {buffer: x for buffer, x in optimizer.init(params).items() if buffer != "step"}
         return {"optimizer": optimizer, "w": w, "state": state, "own": own}
+
+    def _stacked(self, models, keywords, device):
+        """One after another, so that nothing is there twice."""
+        flat = {values: embedded(tensors, self.shapes) for values, tensors in models.items()}
+        first = next(iter(flat.values()))
+        stack = torch.empty(len(keywords), len(first), dtype=first.dtype, device=device)
+        for row, values in zip(stack, keywords):
+            row.copy_(flat[values])
+        return stack
 
     def _parameters(self, seed, values):
         model = model_of(self.training, seed, dict(zip(self.training.largest, values)))
@@ -178,7 +195,7 @@ def hyperparameters_of(optimizer):
     return defaults | {f"{name}[{i}]": x for name, pair in pairs.items() for i, x in enumerate(pair)}
 
 
-def _hyperparameters(optimizer, points, own):
+def arguments_of(optimizer, points, own):
     """The optimizer's arguments for these members: a 1-d tensor where they differ (a name in ``own``), and for lr."""
     defaults = hyperparameters_of(optimizer)
 
@@ -214,7 +231,17 @@ def model_of(training, seed, keywords):
 def batches_of(training, seed):
     """The batches of a seed, on the device on which they train: their own, but for one that has no float64."""
     with _alone, torch.random.fork_rng(devices=[]):
-        return [tuple(x.cpu() if x.device.type == "mps" else x for x in batch) for batch in training.batches(seed=seed)]
+        batches = list(training.batches(seed=seed))
+    if not batches or not all(_is_pair(batch) for batch in batches):
+        raise ValueError(
+            f"batches(seed={seed}) gave {len(batches)} batches, which are not all a pair of tensors (inputs, targets); "
+            "give at least one, and nothing else"
+        )
+    return [tuple(x.cpu() if x.device.type == "mps" else x for x in batch) for batch in batches]
+
+
+def _is_pair(batch):
+    return isinstance(batch, tuple | list) and len(batch) == 2 and all(map(torch.is_tensor, batch))
 
 
 def _tensors(tree):

@@ -2,15 +2,15 @@
 
 import inspect
 import math
+from collections.abc import Mapping
 from functools import partial
 from itertools import product
 from numbers import Real
 
 import numpy as np
-import torch
 import xarray
 
-from scaleinv.ensemble import hyperparameters_of
+from scaleinv.ensemble import arguments_of, hyperparameters_of
 from scaleinv.units import UNITS
 
 
@@ -28,6 +28,12 @@ class Grid:
     """
 
     def __init__(self, model, optimizer, values):
+        if isinstance(optimizer, type):
+            raise TypeError(
+                f"optimizer={optimizer!r} is not one of scaleinv.optimizers; pass one, such as optimizers.adam"
+            )
+        if not isinstance(values, Mapping):
+            raise TypeError(f"grid={values!r} is not a dict; pass name → values")
         self.optimizer = optimizer
         self.hyperparameters = hyperparameters_of(optimizer)
         own = [*self.hyperparameters, "k", "c"]
@@ -39,7 +45,7 @@ class Grid:
             if callable(value) and not isinstance(value, type):
                 follow[name] = value
             elif self._is_axis(name, value):
-                self.axes[name] = [x.item() if isinstance(x, np.generic | torch.Tensor) else x for x in value]
+                self.axes[name] = [x.item() if getattr(x, "ndim", None) == 0 else x for x in value]
             else:
                 self.fixed[name] = value
         self._check_axes()
@@ -70,7 +76,7 @@ class Grid:
         for name, values in self.axes.items():
             if not values:
                 raise ValueError(f"grid[{name!r}] is empty; give at least one value, or leave it out")
-            if any(isinstance(x, list | tuple | np.ndarray) for x in values):
+            if any(isinstance(x, list | tuple) or getattr(x, "ndim", 0) for x in values):
                 raise ValueError(f"grid[{name!r}] is not one row of values; an axis is 1-d")
             if len(set(values)) < len(values):
                 raise ValueError(f"grid[{name!r}] has a value twice: {values!r}; each would be trained twice")
@@ -81,7 +87,7 @@ class Grid:
         """What the optimizer, and a scale, may be."""
         for name in (*self.axes, *self.fixed, *follow):
             fixed = name in self.fixed
-            values = [self.fixed[name]] if fixed else list(dict.fromkeys(point[name] for point in self.points))
+            values = [self.fixed[name]] if fixed else [point[name] for point in self.points]
             numbers = all(isinstance(x, Real) and not isinstance(x, bool) for x in values)
             if name in ("k", "c"):
                 wrong = [x for x in values if not numbers or not 0 < x < math.inf]
@@ -90,11 +96,9 @@ class Grid:
             elif name in self.hyperparameters:
                 if not fixed and not numbers:
                     raise TypeError(f"grid[{name!r}] has {values!r}; along an axis a hyperparameter is a number")
-                value = values[0] if fixed else torch.tensor(values, dtype=torch.float64)
-                base, _, entry = name.partition("[")
-                if entry:
-                    value = tuple(value if entry == f"{i}]" else x for i, x in enumerate(self.hyperparameters[base]))
-                self.optimizer(**{base: value})
+
+        points = [self.fixed | point for point in self.points]
+        self.optimizer(**arguments_of(self.optimizer, points, self.points[0]))
 
     def labelled(self, curves, seeds, every):
         """Loss curves of shape (points, seeds, points of a curve) as an ``xarray.Dataset``."""

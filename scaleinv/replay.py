@@ -81,6 +81,8 @@ def _compile(graph, inputs, spare, fixed):
             return calls, memory.nbytes, [args[0]] if isinstance(args[0], torch.Tensor) else list(args[0])
         elif owner[node] is not node or constant[node]:
             value[node] = node.target(*args, **kwargs)  # once
+            if owner[node] is node:
+                memory.nbytes += sum(x.nbytes for x in pytree.tree_leaves(value[node]) if torch.is_tensor(x))
         else:
             dying = [x for x in dict.fromkeys(owner[a] for a in node.all_input_nodes) if last[x] == i]
             reused = _overwritable(node, [x for x in node.all_input_nodes if owner[x] in dying], value, owner, memory)

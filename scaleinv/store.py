@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 from functools import partial
 from pathlib import Path
 
@@ -26,11 +27,15 @@ class Store:
     def __init__(self, folder, training, grid, seeds):
         self.folder = Path(folder)
         self.folder.mkdir(parents=True, exist_ok=True)
-        digest = hashlib.sha256(repr((grid.axes, grid.fixed, grid.points, seeds, training.every)).encode())
-        digest.update(f"{_name(training.optimizer)} {_name(training.loss)}".encode())
+        said = repr((grid.axes, grid.fixed, grid.points, seeds, training.every))
+        said += " ".join(map(_name, (training.model, training.optimizer, training.loss)))
+        digest = hashlib.sha256(re.sub(r" at 0x[0-9a-f]+", "", said).encode())  # addresses, new in each process
         for seed in seeds:
             model = model_of(training, seed, training.largest)
-            for x in (*batches_of(training, seed)[0], *model.parameters()):
+            batches = batches_of(training, seed)
+            with torch.no_grad():
+                first = training.loss(model.to(batches[0][0].device)(batches[0][0]), batches[0][1])
+            for x in (*(x for batch in batches for x in batch), *model.parameters(), first):
                 digest.update(x.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
         mark = self.folder / "sweep"
         if mark.exists() and mark.read_text() != digest.hexdigest():
@@ -55,4 +60,5 @@ class Store:
 def _name(function):
     if isinstance(function, partial):
         return f"{_name(function.func)} {function.args} {function.keywords}"
-    return f"{function.__module__}.{function.__qualname__}"
+    kind = function if hasattr(function, "__qualname__") else type(function)
+    return f"{kind.__module__}.{kind.__qualname__}" + ("" if kind is function else f" {function!r}")

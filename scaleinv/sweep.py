@@ -1,10 +1,11 @@
 """A grid of hyperparameters and seeds, every point of it trained: thousands of small trainings as one batched run."""
 
 import uuid
+from collections.abc import Iterable
 from concurrent.futures import Executor, ThreadPoolExecutor, as_completed
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
-from numbers import Integral
+from numbers import Integral, Real
 
 import numpy as np
 import torch
@@ -17,6 +18,7 @@ from scaleinv.grid import Grid
 from scaleinv.store import Store
 
 MEMBERS = {"cpu": 128, "cuda": 4096}  # of a job at most: on a CPU what fits a core's cache, on a GPU what fills it
+BLOCK = 32  # members: in jobs of so many times a whole number each has its place and its rounding whatever the shapes
 
 
 def sweep(
@@ -35,7 +37,8 @@ def sweep(
 ):
     """Train a model at every point of a grid, from every seed, and return all loss curves.
 
-    >>>     >>> from scaleinv import data, models, optimizers, sweep
+    >>> from functools import partial
+    >>> from scaleinv import data, models, optimizers, sweep
     >>> grid = {"lr": [1e-4, 1e-3, 1e-2], "k": [1.0, 8.0], "eps": lambda k: 1e-8 / k}
     >>> found = sweep(models.mlp, optimizers.adam, partial(data.batches, 100), grid, seeds=range(2), every=50)
     >>> dict(found.loss.sizes)
@@ -67,7 +70,8 @@ def sweep(
     Raises:
         TypeError, ValueError: for what cannot be trained; before anything is, and with what to do about it.
 
-    The numbers depend neither on memory nor executor.
+    The numbers do not depend on the executor, nor on memory as long as it has room for jobs of 32 members; below, a last
+    bit may differ.
     """
     grid, seeds = Grid(model, optimizer, grid), _seeds(seeds)
     training = Training(model, optimizer, batches, loss, every, grid.fixed, {}, False, uuid.uuid4().hex)
@@ -100,10 +104,10 @@ def sweep(
 
 
 def _seeds(seeds):
-    seeds = list(seeds)
-    if not seeds or len(set(seeds)) < len(seeds) or not all(isinstance(s, Integral) for s in seeds):
-        raise ValueError(f"seeds={seeds!r}: give at least one integer, and none twice")
-    return [int(s) for s in seeds]
+    found = list(seeds) if isinstance(seeds, Iterable) else []
+    if not found or not all(isinstance(s, Integral) for s in found) or len(set(found)) < len(found):
+        raise ValueError(f"seeds={seeds!r}: give a list of integers, at least one, and none twice")
+    return [int(s) for s in found]
 
 
 def _checked(training, grid, seeds):
@@ -111,10 +115,6 @@ def _checked(training, grid, seeds):
     kinds = {}
     for seed in seeds:
         batches = batches_of(training, seed)
-        if not batches or any(len(batch) != 2 for batch in batches):
-            raise ValueError(
-                f"batches(seed={seed}) gave {len(batches)} batches; give at least one pair (inputs, targets)"
-            )
         kinds |= {(len(batches), *((x.shape, x.dtype) for x in batch)): seed for batch in batches}
     if len(kinds) > 1:
         raise ValueError(
@@ -139,13 +139,21 @@ def _check_model(keywords, model, loss, batch):
     buffers = [name for name, _ in model.named_buffers()]
     if buffers:
         raise ValueError(f"{label} has buffers, {buffers}, which a step would change; sweep a model without")
+    frozen = [name for name, p in model.named_parameters() if not p.requires_grad]
+    if frozen:
+        raise ValueError(
+            f"{label} has frozen parameters, {frozen}, which a sweep would train; sweep a model without"
+        )
     kinds = {p.dtype for p in model.parameters()}
     if len(kinds) != 1 or not next(iter(kinds)).is_floating_point:
         raise ValueError(
             f"{label} has parameters of types {sorted(map(str, kinds))}; they have to be of one float type"
         )
-    with torch.no_grad():
+    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        before = torch.get_rng_state()
         value = loss(model(batch[0]), batch[1])
+        if not torch.equal(before, torch.get_rng_state()):
+            raise ValueError(f"{label} draws random numbers, as dropout does; sweep a model without")
     if not torch.is_tensor(value) or value.ndim:
         raise ValueError(f"loss gave {value!r} for {label}; it has to be a 0-d tensor, the mean over the batch")
     if not value.isfinite():
@@ -161,10 +169,12 @@ def _check_fits(keywords, model, largest, big, inputs):
         p.ndim == len(room[n]) and all(a <= b for a, b in zip(p.shape, room[n])) for n, p in small.items()
     )
     if fits:
+        generator = torch.Generator().manual_seed(0)  # parameters of which none is zero, as a last layer's often are
+        small = {n: p + 0.1 * torch.randn(p.shape, generator=generator).to(p) for n, p in small.items()}
         parts = embedded(small, room).split([shape.numel() for shape in room.values()])
         with torch.no_grad():
             shown = functional_call(big, {n: x.view(room[n]) for n, x in zip(room, parts)}, (inputs,))
-            fits = torch.allclose(shown, model(inputs), rtol=1e-3, atol=1e-4)
+            fits = torch.allclose(shown, functional_call(model, small, (inputs,)), rtol=1e-3, atol=1e-4)
     if not fits:
         raise ValueError(
             f"model({keywords}) is not model({largest}) with zeros in it, so that they cannot be trained as one; "
@@ -174,16 +184,20 @@ def _check_fits(keywords, model, largest, big, inputs):
 
 def _size_of_jobs(training, grid, seeds, memory, workers, device):
     """How many members train as one: what memory allows and the device likes, in jobs of equal size for all workers."""
+    if not isinstance(memory, Real) or not memory > 0:
+        raise ValueError(f"memory={memory!r} is not a number of bytes; pass one, such as 2**30")
     two = Ensemble(Job(training, seeds[0], (grid.points[0],), 2))
     shared = sum(x.nbytes for batch in two.batches for x in batch)
-    allowed = int((memory / workers - shared) // (two.nbytes / 2))
+    allowed = int(min((memory / workers - shared) / (two.nbytes / 2), 2**20))
     if allowed < 1:
         need = int(workers * (shared + two.nbytes / 2))
         raise ValueError(f"memory={memory!r} is too little to train {workers} at a time: allow {need:,} bytes")
-    jobs_of_a_seed = max(
-        -(-len(grid.points) // min(allowed, MEMBERS.get(device.type, MEMBERS["cuda"]))), -(-workers // len(seeds))
-    )
-    return -(-len(grid.points) // jobs_of_a_seed)
+    most = MEMBERS.get(device.type, MEMBERS["cuda"])
+    jobs_of_a_seed = max(-(-len(grid.points) // most), -(-workers // len(seeds)))
+    size = min(len(grid.points), BLOCK * -(-len(grid.points) // (BLOCK * jobs_of_a_seed)))
+    if len(grid.points) > BLOCK:
+        size = -(-size // BLOCK) * BLOCK
+    return size if size <= allowed else allowed // BLOCK * BLOCK or allowed
 
 
 @contextmanager
