@@ -64,7 +64,7 @@ def sweep(
         progress: whether to show a bar.
 
     Returns:
-        xarray.Dataset: ``loss``, in the unit of the loss, with the dimensions of the grid's axes, "seed" and
+        An ``xarray.Dataset`` of ``loss``, in the unit of the loss, with the dimensions of the grid's axes, "seed" and
         "step" (the last one of each mean).  NaN and ∞ are results: a member that diverges harms no other.
 
     Raises:
