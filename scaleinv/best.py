@@ -20,8 +20,9 @@ def best(loss, *, along="lr"):
         along: the dimension along which to look.
 
     Returns:
-        An ``xarray.DataArray`` of values of ``along``, in its unit, over the other dimensions of ``loss``.  NaN where the loss
-        is least at an end of the axis, for beyond it may be less; beside what diverged, the place of the least loss.
+        An ``xarray.DataArray`` of values of ``along``, in its unit, over the other dimensions of ``loss``.  NaN where
+        the loss is least at an end of the axis, for beyond it may be less; beside what diverged, the place of the
+        least loss.
 
     Raises:
         ValueError: for an axis on which nothing can be found.

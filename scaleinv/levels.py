@@ -36,7 +36,7 @@ def level_lines(loss, levels, *, along="lr"):
         along: the dimension along which to look.
 
     Returns:
-        An ``xarray.DataArray`` of values of ``along``, in its unit, with a new dimension "level" and the others of ``loss``.
+        An ``xarray.DataArray`` of values of ``along``, in its unit, with a new dimension "level" and ``loss``'s others.
         NaN where the loss does not fall to the level, falls to it from NaN or ∞, or lies below it from the start.
 
     Raises:

@@ -45,7 +45,7 @@ def sweep(
     {'lr': 3, 'k': 2, 'seed': 2, 'step': 2}
 
     Args:
-        model: function(seed=..., **keywords) → nn.Module with parameters only (no buffers, such as running means).
+        model: ``function(seed=..., **keywords)`` → nn.Module with parameters only (no buffers, such as running means).
         optimizer: a factory of ``scaleinv.optimizers``, such as ``optimizers.adam``.
         batches: function(seed=...) → (inputs, targets), a finite iterable with tensors of the same shapes in each step.
             Members of one seed see the same batches.  They train on the device on which these lie.
