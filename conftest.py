@@ -2,13 +2,15 @@
 
 import os
 
+# For nbval's kernels too: a progress bar shows times, which differ.  tqdm looks when it is imported, as it is by torch.
+os.environ.setdefault("TQDM_DISABLE", "1")
+
 import pytest
 import torch
 from hypothesis import settings
 
 settings.register_profile("scaleinv", deadline=None, derandomize=True)
 settings.load_profile("scaleinv")
-os.environ.setdefault("TQDM_DISABLE", "1")  # for nbval's kernels too: a progress bar shows times, which differ
 
 
 @pytest.fixture(scope="module")
