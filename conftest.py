@@ -1,4 +1,4 @@
-"""Hypothesis draws the same examples in every run: what passes here passes in CI."""
+"""What all tests share.  Hypothesis draws the same examples in every run: what passes here passes in CI."""
 
 import os
 
@@ -6,8 +6,9 @@ import os
 os.environ.setdefault("TQDM_DISABLE", "1")
 
 import pytest
-import torch
 from hypothesis import settings
+
+from scaleinv.threads import threads
 
 settings.register_profile("scaleinv", deadline=None, derandomize=True)
 settings.load_profile("scaleinv")
@@ -15,8 +16,6 @@ settings.load_profile("scaleinv")
 
 @pytest.fixture(scope="module")
 def one_thread():
-    """Tensors of a few thousand entries: more threads only wait for each other, for minutes on a busy machine."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+    """For tests on tensors of a few thousand entries."""
+    with threads(1):
+        yield

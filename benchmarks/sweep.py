@@ -24,6 +24,7 @@ from torch import nn
 from scaleinv import optimizers, sweep
 from scaleinv.data import batches, device
 from scaleinv.models import mlp
+from scaleinv.threads import threads
 
 STEPS, BATCH, WIDTH = 100, 64, 32
 ACTIVATIONS = {"ReLU": nn.ReLU, "Tanh": nn.Tanh}
@@ -69,14 +70,10 @@ def looped(lrs, activation, data):
     return torch.stack(losses).reshape(len(lrs), -1).cpu().numpy()
 
 
-def with_threads(threads, function):
+def on_one_thread(function):
     def run():
-        before = torch.get_num_threads()
-        torch.set_num_threads(threads)
-        try:
+        with threads(1):
             return function()
-        finally:
-            torch.set_num_threads(before)
 
     return run
 
@@ -97,7 +94,7 @@ def products():
         work, name = 2 * m * k * n * times, f"product {m}×{k}·{k}×{n}"
         found[name] = work, multiply
         if not GPU:
-            found[f"{name} on one thread, times {CORES}"] = work * CORES, with_threads(1, multiply)
+            found[f"{name} on one thread, times {CORES}"] = work * CORES, on_one_thread(multiply)
     return found
 
 
@@ -107,7 +104,7 @@ def contestants(activation, rivals, pool):
     loop = partial(looped, lrs[SOME], kind, data)
     found = {"loop": (len(SOME), loop), "sweep": (MEMBERS, partial(swept, lrs, kind))}
     if not GPU:
-        found["loop on one thread"] = len(SOME), with_threads(1, loop)
+        found["loop on one thread"] = len(SOME), on_one_thread(loop)
         found["sweep in processes"] = MEMBERS, partial(swept, lrs, kind, executor=pool)
     if rivals:
         parameters = [p.detach().numpy().T for p in mlp(WIDTH, activation=kind).parameters()]

@@ -11,6 +11,8 @@ import numpy as np
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from scaleinv.threads import threads
+
 STEPS = 8  # of a run: enough to leave RAdam's first five, few enough that all runs together take under a second
 EFFECT = 1e-3  # a hyperparameter matters when a change by e moves the run by this share of its length
 POWER = 12  # rescaled runs are so by 2^±12: exponents in halves, thirds, quarters and sixths stay exact
@@ -203,15 +205,13 @@ def length(trajectory):
 @contextmanager
 def isolated():
     """Random state is as before at the end; and one thread, for several only wait for each other on small tensors."""
-    python, numpy, threads = random.getstate(), np.random.get_state(), torch.get_num_threads()
+    python, numpy = random.getstate(), np.random.get_state()
     try:
-        torch.set_num_threads(1)
-        with torch.random.fork_rng(devices=[]):
+        with threads(1), torch.random.fork_rng(devices=[]):
             yield
     finally:
         random.setstate(python)
         np.random.set_state(numpy)
-        torch.set_num_threads(threads)
 
 
 # Probes in which every hyperparameter matters.
