@@ -3,6 +3,8 @@
 import numpy as np
 import xarray
 
+from scaleinv.levels import is_logarithmic
+
 
 def best(loss, *, along="lr"):
     """Where along an axis a loss is least, for each point of all other axes.
@@ -27,8 +29,7 @@ def best(loss, *, along="lr"):
     Raises:
         ValueError: for an axis on which nothing can be found.
     """
-    values = loss[along].values if along in loss.dims and along in loss.coords else np.empty(0)
-    if len(values) < 3 or not (np.isfinite(values) & (values > 0)).all():
+    if not is_logarithmic(loss, along, least=3):
         raise ValueError(f"loss needs a dimension {along!r} of three positive numbers or more; it is {loss}")
     x = np.log(loss[along])
     found = xarray.apply_ufunc(_lowest, loss, x, input_core_dims=[[along], [along]], vectorize=True)

@@ -102,6 +102,13 @@ def _first_fall(x, y, level):
 def _check_axis(array, name):
     if name not in array.dims:
         raise ValueError(f"{name!r} is no dimension of the array; it has {list(array.dims)}")
-    values = np.asarray(array[name].values)
-    if name not in array.coords or len(values) < 2 or not (np.isfinite(values) & (values > 0)).all():
-        raise ValueError(f"the coordinate {name!r} has to be at least two positive numbers, not {values}")
+    if not is_logarithmic(array, name, least=2):
+        raise ValueError(f"the coordinate {name!r} has to be at least two positive numbers, not {array[name].values}")
+
+
+def is_logarithmic(array, name, *, least):
+    """Whether an array has a dimension of this name whose coordinate has a logarithm, at so many points at least."""
+    if name not in array.dims or name not in array.coords:
+        return False
+    values = array[name].values
+    return len(values) >= least and bool((np.isfinite(values) & (values > 0)).all())
