@@ -53,7 +53,7 @@ class Job:
 
 
 def losses(job):
-    """The loss curves of a job's members, float32, (members, points of the curve)."""
+    """The loss curves of a job's members, (members, points of the curve); in float64 for a model of float64."""
     if multiprocessing.parent_process() is not None:
         torch.set_num_threads(1)  # a worker among others, each of which is to have a core
     key = job.training.identity, job.size
@@ -72,7 +72,7 @@ class Ensemble:
     """The memory of ``job.size`` members and the recorded step, for all jobs of this training and size.
 
     Attributes:
-        nbytes: of that memory, and of the parameters once more, from which a job starts.
+        nbytes: of that memory, and once more of what a job starts from.
     """
 
     def __init__(self, job):
@@ -148,8 +148,7 @@ class Ensemble:
         return {"all": stacked} if self.optimizer.coordinatewise else vmap(self._tensors)(stacked)
 
     def _tensors(self, flat):
-        parts = flat.split([shape.numel() for shape in self.shapes.values()])
-        return {name: part.view(shape) for (name, shape), part in zip(self.shapes.items(), parts)}
+        return separated(flat, self.shapes)
 
     def _start(self, job):
         """The optimizer, the parameters, its state and each member's own numbers, as they are before the first step."""
@@ -220,6 +219,12 @@ def embedded(tensors, shapes):
         parts.append(tensors[name].new_zeros(shape))
         parts[-1][tuple(slice(n) for n in tensors[name].shape)] = tensors[name]
     return torch.cat([part.flatten() for part in parts])
+
+
+def separated(flat, shapes):
+    """The tensors of these shapes of which a flat one is made up."""
+    parts = flat.split([shape.numel() for shape in shapes.values()])
+    return {name: part.view(shape) for (name, shape), part in zip(shapes.items(), parts)}
 
 
 def model_of(training, seed, keywords):

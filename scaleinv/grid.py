@@ -96,7 +96,6 @@ class Grid:
             elif name in self.hyperparameters:
                 if not fixed and not numbers:
                     raise TypeError(f"grid[{name!r}] has {values!r}; along an axis a hyperparameter is a number")
-
         points = [self.fixed | point for point in self.points]
         self.optimizer(**arguments_of(self.optimizer, points, self.points[0]))
 

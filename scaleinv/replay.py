@@ -14,10 +14,8 @@ from torch.fx.node import map_arg
 from torch.utils import _pytree as pytree
 
 aten = torch.ops.aten
-OF_SHAPES = {  # what takes of a tensor nothing but its shape and type
-    *(aten.zeros_like.default, aten.ones_like.default, aten.full_like.default),
-    *(aten.new_zeros.default, aten.new_ones.default, aten.new_full.default),
-}
+CONSTANTS = (aten.zeros_like, aten.ones_like, aten.full_like, aten.new_zeros, aten.new_ones, aten.new_full)
+OF_SHAPES = {packet.default for packet in CONSTANTS}  # what takes of a tensor nothing but its shape and type
 
 
 def traced(function, *inputs):

@@ -136,9 +136,8 @@ def _flat(value):
 def power(base, exponent):
     """base ** exponent in float64, entry by entry in Python, as ``torch.optim`` does: the last bits of torch.pow depend
     on how long a tensor is."""
-    if not torch.is_tensor(base) or base.ndim == 0:
-        if not torch.is_tensor(exponent) or exponent.ndim == 0:
-            return torch.tensor(float(base) ** float(exponent), dtype=torch.float64)
+    if not any(torch.is_tensor(x) and x.ndim for x in (base, exponent)):
+        return torch.tensor(float(base) ** float(exponent), dtype=torch.float64)
     base, exponent = torch.broadcast_tensors(*(torch.as_tensor(x, dtype=torch.float64) for x in (base, exponent)))
     powers = [b**e for b, e in zip(base.flatten().tolist(), exponent.flatten().tolist())]
     return torch.tensor(powers, dtype=torch.float64).reshape(base.shape)

@@ -3,7 +3,7 @@
 import uuid
 from collections.abc import Iterable
 from concurrent.futures import Executor, ThreadPoolExecutor, as_completed
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from dataclasses import replace
 from numbers import Integral, Real
 
@@ -13,9 +13,10 @@ from torch.func import functional_call
 from torch.nn import functional
 from tqdm import tqdm
 
-from scaleinv.ensemble import Ensemble, Job, Training, batches_of, embedded, losses, model_of
+from scaleinv.ensemble import Ensemble, Job, Training, batches_of, embedded, losses, model_of, separated
 from scaleinv.grid import Grid
 from scaleinv.store import Store
+from scaleinv.threads import threads
 
 MEMBERS = {"cpu": 128, "cuda": 4096}  # of a job at most: on a CPU what fits a core's cache, on a GPU what fills it
 BLOCK = 32  # members: in jobs of so many times a whole number each has its place and its rounding whatever the shapes
@@ -70,8 +71,8 @@ def sweep(
     Raises:
         TypeError, ValueError: for what cannot be trained; before anything is, and with what to do about it.
 
-    The numbers do not depend on the executor, nor on memory as long as it has room for jobs of 32 members; below, a last
-    bit may differ.
+    The numbers do not depend on the executor, nor on memory as long as it has room for jobs of 32 members; below, a
+    last bit may differ.
     """
     grid, seeds = Grid(model, optimizer, grid), _seeds(seeds)
     training = Training(model, optimizer, batches, loss, every, grid.fixed, {}, False, uuid.uuid4().hex)
@@ -94,7 +95,7 @@ def sweep(
             jobs.append(((members, at), Job(training, seed, tuple(grid.points[i] for i in members), size)))
     quiet = {} if progress else {"disable": True}  # disable=False would overrule the user's TQDM_DISABLE
     bar = tqdm(total=missing.size, initial=int((~missing).sum()), leave=False, unit=" trainings", **quiet)
-    with bar, _one_thread_each(), nullcontext(executor) if executor else ThreadPoolExecutor(workers) as pool:
+    with bar, threads(1), nullcontext(executor) if executor else ThreadPoolExecutor(workers) as pool:
         for (members, at), found in _results(pool, jobs):
             curves[members, at] = found
             if store:
@@ -141,9 +142,7 @@ def _check_model(keywords, model, loss, batch):
         raise ValueError(f"{label} has buffers, {buffers}, which a step would change; sweep a model without")
     frozen = [name for name, p in model.named_parameters() if not p.requires_grad]
     if frozen:
-        raise ValueError(
-            f"{label} has frozen parameters, {frozen}, which a sweep would train; sweep a model without"
-        )
+        raise ValueError(f"{label} has frozen parameters, {frozen}, which a sweep would train; sweep a model without")
     kinds = {p.dtype for p in model.parameters()}
     if len(kinds) != 1 or not next(iter(kinds)).is_floating_point:
         raise ValueError(
@@ -171,9 +170,8 @@ def _check_fits(keywords, model, largest, big, inputs):
     if fits:
         generator = torch.Generator().manual_seed(0)  # parameters of which none is zero, as a last layer's often are
         small = {n: p + 0.1 * torch.randn(p.shape, generator=generator).to(p) for n, p in small.items()}
-        parts = embedded(small, room).split([shape.numel() for shape in room.values()])
         with torch.no_grad():
-            shown = functional_call(big, {n: x.view(room[n]) for n, x in zip(room, parts)}, (inputs,))
+            shown = functional_call(big, separated(embedded(small, room), room), (inputs,))
             fits = torch.allclose(shown, functional_call(model, small, (inputs,)), rtol=1e-3, atol=1e-4)
     if not fits:
         raise ValueError(
@@ -194,21 +192,10 @@ def _size_of_jobs(training, grid, seeds, memory, workers, device):
         raise ValueError(f"memory={memory!r} is too little to train {workers} at a time: allow {need:,} bytes")
     most = MEMBERS.get(device.type, MEMBERS["cuda"])
     jobs_of_a_seed = max(-(-len(grid.points) // most), -(-workers // len(seeds)))
-    size = min(len(grid.points), BLOCK * -(-len(grid.points) // (BLOCK * jobs_of_a_seed)))
-    if len(grid.points) > BLOCK:
-        size = -(-size // BLOCK) * BLOCK
+    size = len(grid.points)
+    if size > BLOCK:
+        size = BLOCK * -(-size // (BLOCK * jobs_of_a_seed))
     return size if size <= allowed else allowed // BLOCK * BLOCK or allowed
-
-
-@contextmanager
-def _one_thread_each():
-    """Torch takes one thread for a job, whatever it took before: there are as many jobs as threads."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 def _results(executor, jobs):
