@@ -22,7 +22,7 @@ COLOURS = {
 MARKERS = dict(zip(COLOURS, "osD^v*PXhp"))
 
 # Keyword arguments of ``plot`` for a line on a map: legible on all its colours.
-ON_MAP = {"color": "white", "lw": 1.5, "path_effects": [withStroke(linewidth=3, foreground="black")]}
+ON_MAP = {"color": "white", "lw": 1.3, "path_effects": [withStroke(linewidth=2.6, foreground="black")]}
 
 _STYLE = {
     "figure.figsize": (6.0, 3.8),
@@ -91,7 +91,8 @@ def colour_map(ax, values, *, lowest, highest):
     shown = np.ma.masked_where(~(values.values <= highest), values.values)
     look = {"cmap": "viridis_r", "vmin": lowest, "vmax": highest, "shading": "nearest", "rasterized": True}
     mesh = ax.pcolormesh(values[right], values[up], shown, **look)
-    ax.set(xscale="log", yscale="log")
+    sides = {side: (values[name].min(), values[name].max()) for side, name in (("xlim", right), ("ylim", up))}
+    ax.set(xscale="log", yscale="log", **sides)
     ax.grid(False)
     return mesh
 
