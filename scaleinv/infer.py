@@ -15,12 +15,13 @@ longer.  What has no effect is undetermined, what no exponents explain is incons
 import math
 import warnings
 from dataclasses import dataclass, field, replace
-from fractions import Fraction
 from functools import partial
 
 import torch
 
+from scaleinv.exponents import FIT, Exponents
 from scaleinv.probe import (
+    LONG,
     STEPS,
     Values,
     in_range,
@@ -34,14 +35,8 @@ from scaleinv.probe import (
     value_that_matters,
     values_of,
 )
-from scaleinv.units import Unit, Units
-
-STEP = 1e-5  # of the central differences, in log h: truncation 1e-10, rounding 1e-11
-FIT = 1e-4  # residual, relative to the largest term or the length of the run, up to which exponents explain a run
-DENOMINATOR = 6  # largest of an exponent
-SIMPLE = 0.01  # distance to such a fraction, up to which an exponent is that fraction
-ROUNDING = 1e-9  # deviation, relative to the lengths of both runs, up to which a rescaled run differs by rounding
-LONG = 100  # steps of the longer run, which finds what changes later, such as the end of a warm-up
+from scaleinv.units import Units
+from scaleinv.verify import ROUNDING, deviation, state_units, unit_by_trial, usual_units
 
 
 @dataclass(frozen=True)
@@ -49,12 +44,17 @@ class InferredUnits(Units):
     """Units found by ``infer_units``: as in ``Units``, and what supports them.
 
     Attributes:
-        verdict: "bitwise" (rescaled runs agree bit for bit), "rounding" (they agree to 1e-9), or "inconsistent".
+        verdict: "bitwise" (rescaled runs agree bit for bit), "rounding" (they agree to 1e-9, if need be once the low
+            precision in which the optimizer computes inside is replaced by float64), or "inconsistent".
         residual: for "inconsistent", the share of the run that no choice of units explains; else the largest
             deviation of a rescaled run, 0 when bitwise.
         undetermined: hyperparameters without effect in any probe, or not told apart; their unit is None.
         inconsistent: hyperparameter → residual that appears when it is made to matter, or, where it is an exponent
             on which the units of others depend, when it is changed; their unit is None.
+        suspect: where "inconsistent", a hyperparameter without which (at 0) the rest is consistent; the units of the
+            others hold for that.  Empty where there is none: then the fault is with a constant in the code.
+        nearby: where "inconsistent", the units that hold for small changes of scale all the same: what a constant
+            in the code breaks comes into play further away.  Not to be converted by.
         probed: the values given, and those with which every hyperparameter was made to matter.
         name: the factory's.
     """
@@ -63,6 +63,8 @@ class InferredUnits(Units):
     residual: float = math.inf
     undetermined: tuple = ()
     inconsistent: dict = field(default_factory=dict)
+    suspect: str = ""
+    nearby: dict = field(default_factory=dict)
     probed: tuple = ()
     name: str = ""
 
@@ -72,11 +74,19 @@ class InferredUnits(Units):
         for name, unit in self.hyperparameters.items():
             units = unit if isinstance(unit, tuple) else (unit,)
             keys = [f"{name}[{i}]" for i in range(len(units))] if isinstance(unit, tuple) else [name]
-            said = [self._said(key, u) for key, u in zip(keys, units)]
+            said = [self.said(key, u) for key, u in zip(keys, units)]
             lines.append(f"  {name:<26}{', '.join(said)}")
         return "\n".join(lines)
 
-    def _said(self, key, unit):
+    @property
+    def degree(self):
+        """The power of the gradient's scale with which a step grows while lr stays as it is, where a step is proportional
+        to lr: 1 for SGD, 0 for Adam.  None where lr has no unit, or there is none."""
+        lr = self.hyperparameters.get("lr")
+        return None if lr is None else -lr.loss
+
+    def said(self, key, unit):
+        """The unit of the hyperparameter (or entry, ``betas[0]``), or why there is none, in words."""
         if unit is not None:
             return str(unit)
         if key in self.inconsistent:
@@ -142,59 +152,150 @@ def _infer(factory, given):
             found = off
     if found is None:
         raise ValueError(f"factory={factory!r} with {dict(given)}: {STEPS} steps move nothing, or too far to measure")
+    return _with_suspect(found, given, runner, report) if found.verdict == "inconsistent" else found
+
+
+def _with_suspect(found, given, runner, report):
+    """``found``, with the hyperparameter without which all is consistent, if one is, and the units of the others then."""
+    candidates = [key for key in given.floats if key in given and given[key] != 0]
+    for key in sorted(candidates, key=lambda key: ("eps" not in key, key not in found.inconsistent)):
+        without = given.replace(key, 0.0)
+        trajectory = trajectory_of(runner, without)
+        if trajectory is None or torch.equal(trajectory[0], trajectory[-1]):
+            continue
+        others = {name: unit for name, unit in found.nearby.items() if name != key}
+        if found.nearby and deviation(rescaled_runs(runner, without, others))[0] > ROUNDING:
+            continue
+        rest = _infer_from(without, without, runner, report, may_jump=False)
+        lr_kept = rest and given.floats[0] not in rest.undetermined  # or too little is left of the optimizer
+        if lr_kept and rest.verdict != "inconsistent" and key in rest.inconsistent:
+            reason = f"{found.reason}. With {key}=0 it is consistent"
+            return replace(rest, verdict="inconsistent", residual=found.residual, suspect=key, reason=reason)
     return found
 
 
-def _infer_from(values, given, runner, report):
+def _infer_from(values, given, runner, report, may_jump=True):
     base = in_range(runner, values, LONG)
     if not 1e-9 < length(runner(base)[0]) < 1e99:
         return None
     precision = precision_of(runner, base)
-    equations = [_sensitivities(runner, base, precision)]
-    scaling, certain, residual = _solve(base.floats, equations)
-    if residual > FIT:
-        return report("inconsistent", residual, f"no units fit: {residual:.2g} of the run is left unexplained")
-    probes, inconsistent = {}, {}
+    exponents = Exponents(runner, base.floats, precision)
+    residual = exponents.take_in(base)
+    if residual <= FIT:
+        probes, jumps = _probes(runner, base, exponents)
+        _tell_apart(runner, base, exponents)
+        units, certain = dict(exponents.units), set(exponents.certain)
+        # what has an effect in jumps only, in the run as it is or where it is made to matter
+        probed = {name: pair[0] for name, pair in probes.items()}
+        trials = {name: probed.get(name, base) for name in base.floats if name not in units}
+        trials |= {name: probe for name, (probe, _) in jumps.items()}
+    else:
+        with precision():
+            units = usual_units(runner, base) if may_jump else None
+        if units is None:
+            return report("inconsistent", residual, f"no units fit: {residual:.2g} of the run is left unexplained")
+        probes, jumps, certain, trials = {}, {}, set(), dict.fromkeys(base.floats, base)
+    inconsistent = {name: residual for name, (_, residual) in jumps.items()}
+    for name, values in trials.items():
+        with precision():
+            tried = unit_by_trial(runner, values, units, name)
+        if tried is not None:
+            units[name] = tried
+            certain.add(name)
+            inconsistent.pop(name, None)
+    return _verified(runner, base, given, units, certain, probes, inconsistent, precision, report)
+
+
+def _probes(runner, base, exponents):
+    """name → values with which it matters, and with which it has changed; and name → the former and the residual, for
+    those that no unit explains then."""
+    probes, jumps = {}, {}
     for name in base.floats:
         matters = value_that_matters(runner, base, name)
         if matters is None:
             continue
         value, beside = matters
         # a value at its bound cannot be varied both ways, but the one beside it can
-        probe = base.replace(name, value if value != base[name] or name in certain else beside)
-        if probe != base:
-            trial = [*equations, _sensitivities(runner, probe, precision)]
-            solution = _solve(base.floats, trial)
-            if solution[2] > FIT:
-                inconsistent[name] = solution[2]
-                continue
-            equations, (scaling, certain, _) = trial, solution
-        probes[name] = (probe, base.replace(name, beside))
+        probe = base.replace(name, value if value != base[name] or name in exponents.certain else beside)
+        residual = exponents.take_in(probe) if probe != base else 0.0
+        if residual > FIT:
+            jumps[name] = (probe, residual)
+        else:
+            probes[name] = (probe, base.replace(name, beside))
+    for name in list(jumps) if len(jumps) > 1 else []:
+        # the fault may be another's, which name only brings into play
+        probe = jumps[name][0]
+        for other in jumps.keys() - {name}:
+            probe = probe.replace(other, 0.0)
+        if trajectory_of(runner, probe) is not None and exponents.take_in(probe) <= FIT:
+            del jumps[name]
+            probes[name] = (probe, probe)
+    return probes, jumps
 
-    def deviation(values):
-        return _deviation(rescaled_runs(runner, values, scaling))
 
-    steps = STEPS if trajectory_of(runner, base, steps=LONG) is None else LONG
+def _tell_apart(runner, base, exponents):
+    """Take in more runs while there are hyperparameters whose unit is not certain: a longer one, in which they may have an
+    effect or different ones, and some with those not told apart at other values."""
+    if any(name not in exponents.certain for name in base.floats):
+        if trajectory_of(runner, base, steps=LONG) is not None:
+            exponents.take_in(base, steps=LONG)
+    for name in base.floats:
+        for decades in (1, -1, 2, -2, 3, -3):
+            values = base.replace(name, base[name] * 10.0**decades)
+            loose = name in exponents.units and name not in exponents.certain
+            if loose and trajectory_of(runner, values) is not None:
+                exponents.take_in(values)
+
+
+def _verified(runner, base, given, units, certain, probes, inconsistent, precision, report):
+    """The report on units: whether rescaled runs agree, of the values given, of those measured with and of all probes,
+    where a hyperparameter whose probe alone does not is inconsistent by itself."""
+
+    def deviates(values, runs=None, **options):
+        own = deviation(runs or rescaled_runs(runner, values, units, **options))
+        if own[0] > ROUNDING:
+            with precision():
+                exact = deviation(rescaled_runs(runner, values, units, **options))
+            if exact[0] <= ROUNDING:
+                low.append(own[0])
+                return exact
+        return own
+
+    def faulty(name, pair):
+        """The deviation of a probe, without what is inconsistent already if that makes it agree."""
+        share = max(deviates(values)[0] for values in pair)
+        if share > ROUNDING and inconsistent:
+            without = [values for values in pair]
+            for other in inconsistent:
+                without = [values.replace(other, 0.0) for values in without]
+            if all(trajectory_of(runner, values) is not None for values in without):
+                return max(deviates(values)[0] for values in without)
+        return share
+
+    low = []  # deviations that float64 makes good
+    options = {} if trajectory_of(runner, base, steps=LONG) is None else {"steps": LONG}
     probed = [base, *(probe for probe, _ in probes.values() if probe != base)]
     while True:
-        scaling = {name: unit for name, unit in scaling.items() if name not in inconsistent}
-        runs = rescaled_runs(runner, base, scaling, steps)
-        short, long = max(deviation(given), deviation(base)), _deviation(runs)
-        if max(short, long) > ROUNDING:
-            reason = f"units that fit small changes do not hold at large ones: runs deviate by {short:.2g}"
-            if short <= ROUNDING:
-                reason = f"units of the first {STEPS} steps do not hold over {LONG}: runs deviate by {long:.2g}"
-            return report("inconsistent", max(short, long), reason, {}, {}, inconsistent, probed)
-        worst = {name: max(map(deviation, pair)) for name, pair in probes.items() if name not in inconsistent}
+        units = {name: unit for name, unit in units.items() if name not in inconsistent}
+        runs = rescaled_runs(runner, base, units, **options)
+        short, long = max(deviates(given), deviates(base)), deviates(base, runs, **options)
+        if max(short, long)[0] > ROUNDING:
+            share, where = max(short, long)
+            reason = f"units that fit small changes do not hold at large ones: runs deviate by {share:.2g} with {where}"
+            if short[0] <= ROUNDING:
+                reason = f"units of the first {STEPS} steps do not hold over {LONG}: runs deviate by {share:.2g}"
+            found = report("inconsistent", share, reason, {}, {}, inconsistent, probed)
+            return replace(found, nearby={name: unit for name, unit in units.items() if name in certain})
+        worst = {name: faulty(name, pair) for name, pair in probes.items() if name not in inconsistent}
         faults = {name: share for name, share in worst.items() if share > ROUNDING}
         if not faults:
             break
         inconsistent |= faults
-    units = {name: unit for name, unit in scaling.items() if name in certain}
+    determined = {name: unit for name, unit in units.items() if name in certain}
     # where hyperparameters are not told apart, the state depends on how they share a unit
-    state = _state_units(runs) if units == scaling else {}
-    residual = max(short, long, *worst.values())
-    return report("rounding" if residual else "bitwise", residual, "", units, state, inconsistent, probed)
+    state = state_units(runs) if determined == units else {}
+    residual = max(short[0], long[0], *worst.values(), *low)
+    return report("rounding" if residual else "bitwise", residual, "", determined, state, inconsistent, probed)
 
 
 def _report(name, given, verdict, residual, reason, units={}, state={}, inconsistent={}, probed=()):
@@ -221,108 +322,3 @@ def _report(name, given, verdict, residual, reason, units={}, state={}, inconsis
         probed=tuple(map(dict, [given, *probed])),
         name=name,
     )
-
-
-# Sensitivities and exponents.
-
-
-def _sensitivities(runner, values, precision):
-    """∂w/∂log of the loss scale, the parameter scale and each hyperparameter: a matrix (STEPS·coordinates, 2 + n)."""
-
-    def difference(change):
-        with precision():
-            ends = [trajectory_of(runner, *change(math.exp(step))) for step in (STEP, -STEP)]
-        if ends[0] is None or ends[1] is None:  # a value at its bound cannot be varied both ways: no effect is seen
-            return torch.zeros_like(start).flatten()
-        return ((ends[0] - ends[1]) / (2 * STEP)).flatten()
-
-    start, _ = runner(values)
-    columns = [difference(lambda factor: (values, 1.0, factor)), difference(lambda factor: (values, factor))]
-    for name in values.floats:
-        columns.append(difference(lambda factor: (values.replace(name, values[name] * factor),)))
-    return torch.stack(columns, dim=1) / length(start)
-
-
-def _solve(names, matrices):
-    """name → unit, for the hyperparameters that have an effect, the set of those determined, and the residual."""
-    matrix = torch.cat(matrices)
-    scales, columns = matrix[:, :2], matrix[:, 2:]
-    norms = columns.norm(dim=0)
-    effective = norms > 1e-7
-    columns, norms = columns[:, effective], norms[effective]
-    scaled = columns / norms
-    _, singular, directions = torch.linalg.svd(scaled, full_matrices=False)
-    # coordinates in which a direction without effect has a part are not told apart
-    loose = (directions[singular < 1e-6].abs() > 1e-3).any(dim=0)
-    solution = torch.zeros(len(norms), 2, dtype=scaled.dtype)
-    # of such, those named first take the unit
-    first = torch.linalg.qr(scaled).R.diagonal().abs() > 1e-6
-    solution[first] = torch.linalg.lstsq(scaled[:, first], -scales, driver="gelsd").solution / norms[first, None]
-    nearest = [[Fraction(exponent).limit_denominator(DENOMINATOR) for exponent in row] for row in solution.tolist()]
-    fractions = torch.tensor([[float(f) for f in row] for row in nearest], dtype=solution.dtype).reshape(-1, 2)
-    simple = ~loose & ((solution - fractions).abs().amax(dim=1) < SIMPLE)
-    # what is left over when the determined exponents are fractions, and the others as good as can be
-    terms = columns[:, simple, None] * fractions[simple]
-    rest = scales + terms.sum(dim=1)
-    others = scaled[:, ~simple]
-    misfit = (rest - others @ torch.linalg.lstsq(others, rest, driver="gelsd").solution).norm(dim=0).max().item()
-    largest = max(1.0, scales.norm(dim=0).max().item(), *terms.norm(dim=0).flatten().tolist())
-    with_effect = [name for name, matters in zip(names, effective) if matters]
-    units = {name: Unit(*pair) for name, pair in zip(with_effect, nearest)}
-    return units, {name for name, certain in zip(with_effect, simple) if certain}, misfit / largest
-
-
-# Verification.
-
-
-def _deviation(runs):
-    """The largest deviation of rescaled runs, relative to the lengths: 0 if bitwise equal, 1 if unlike or refused."""
-    (reference, _), *axes = runs
-    worst = 0.0
-    for axis in axes:
-        trajectories = [run[0] for _, run in axis if run]
-        for trajectory in trajectories:
-            lengths = length(trajectory) + length(reference) + 1e-6 * reference.norm()
-            share = ((trajectory - reference).norm() / lengths).item()
-            worst = max(worst, share if math.isfinite(share) else 1.0)
-        if not trajectories:
-            return 1.0
-    return worst
-
-
-def _state_units(runs):
-    """The unit of every state buffer, read off from its ratios between rescaled runs, the same for all parameters."""
-    (_, plain), *axes = runs
-    exponents = {}  # name → a set for the loss, and one for the parameters
-    for axis, pairs in enumerate(axes):
-        for power, run in pairs:
-            for before, after in zip(_states(plain), _states(run[1]) if run else []):
-                for key, buffer in before.items():
-                    exponents.setdefault(key, (set(), set()))[axis].update(_exponents(buffer, after.get(key), power))
-    return {
-        key: Unit(*loss, *weight)
-        for key, (loss, weight) in exponents.items()
-        if len(loss) == len(weight) == 1 and None not in loss | weight
-    }
-
-
-def _states(optimizer):
-    state = getattr(optimizer, "state", {})
-    return [s for s in state.values() if isinstance(s, dict)] if isinstance(state, dict) else []
-
-
-def _exponents(before, after, power):
-    """The exponents of 2^power by which entries that are not 0 have changed; None among them for any other change."""
-    numbers = torch.Tensor | int | float
-    if not (isinstance(before, numbers) and isinstance(after, numbers)) or isinstance(before, bool):
-        return {None}
-    before, after = torch.as_tensor(before), torch.as_tensor(after)
-    if before.is_sparse or before.shape != after.shape:
-        return {None}
-    before, after = before.double(), after.double()
-    ratios = (after / before)[(before != 0) | (after != 0)].log2() / power
-    found = set()
-    for ratio in set(ratios.tolist()):
-        fraction = Fraction(ratio).limit_denominator(DENOMINATOR) if math.isfinite(ratio) else None
-        found.add(fraction if fraction is not None and abs(fraction - ratio) < 1e-6 else None)
-    return found

@@ -5,6 +5,7 @@ import math
 import random
 from contextlib import contextmanager, nullcontext
 from functools import cache, partial
+from itertools import product
 from numbers import Integral, Real
 
 import numpy as np
@@ -14,6 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from scaleinv.threads import threads
 
 STEPS = 8  # of a run: enough to leave RAdam's first five, few enough that all runs together take under a second
+LONG = 100  # steps of the longer run, which finds what changes later, such as the end of a warm-up
 EFFECT = 1e-3  # a hyperparameter matters when a change by e moves the run by this share of its length
 POWER = 12  # rescaled runs are so by 2^±12: exponents in halves, thirds, quarters and sixths stay exact
 LARGEST = 10.0  # up to which a value is raised, by decades, to make it matter; then lowered by up to eight
@@ -99,34 +101,51 @@ def _as_floats(value):
 # One probing run.
 
 
+KINDS = ("dense", "matrix", "sparse", "graph", "named", "model")
+
+
 @cache
-def _problem(kind):
+def _problem(matrix_only):
     """Start values of the parameters, and the data of every step, in float64."""
     generator = torch.Generator().manual_seed(0)
 
     def normal(*shape):
         return torch.randn(shape, generator=generator, dtype=torch.float64, device="cpu")
 
-    parameters = [normal(4, 3), normal(4)] if kind == "dense" else [normal(4, 3)]
+    parameters = [normal(4, 3)] if matrix_only else [normal(4, 3), normal(4)]
     return parameters, [(normal(5, 3), 2 * normal(5, 4)) for _ in range(STEPS)]
 
 
-def _run(factory, values, weight=1.0, loss=1.0, steps=STEPS, *, kind, needs_closure):
+def _given_as(kind, parameters):
+    """What the factory is given for the parameters: a list of them, of pairs with their names, or a module."""
+    named = dict(zip(("weight", "bias"), parameters))
+    if kind == "named":
+        return list(named.items())
+    if kind == "model":
+        model = torch.nn.Linear(3, 4)
+        for name, parameter in named.items():
+            setattr(model, name, parameter)
+        return model
+    return parameters
+
+
+def _run(factory, values, weight=1.0, loss=1.0, steps=STEPS, *, kind, closure=False, promote=False):
     """w/k wherever the gradient was taken, as one tensor (steps + 1, coordinates), and the optimizer at the end."""
     torch.default_generator.manual_seed(0)
     random.seed(0)
     np.random.seed(0)
-    start, data = _problem(kind)
+    start, data = _problem(kind in ("matrix", "sparse"))
     parameters = [torch.nn.Parameter(weight * w) for w in start]
-    optimizer = factory(parameters, **values)
     trajectory = []
 
     def record():
         trajectory.append(torch.cat([p.detach().flatten() / weight for p in parameters]))
 
+    @torch.enable_grad()
     def evaluate():
         record()
-        matrix, *bias = [p.detach() / weight for p in parameters]
+        attached = kind in ("graph", "model")  # a second derivative, or a backward pass of the optimizer's own
+        matrix, *bias = [(p if attached else p.detach()) / weight for p in parameters]
         error = x @ matrix.T + (bias[0] if bias else 0) - y
         root = (1 + error**2).sqrt()
         slope = (error / root + 0.1 * error) * (loss / weight / error.numel())
@@ -134,41 +153,49 @@ def _run(factory, values, weight=1.0, loss=1.0, steps=STEPS, *, kind, needs_clos
             p.grad = grad.to_sparse() if kind == "sparse" else grad
         return loss * (root + 0.05 * error**2).mean()
 
-    for step in range(steps):
-        x, y = data[step % STEPS]
-        if needs_closure:
-            optimizer.step(evaluate)
-        else:
-            evaluate()
-            optimizer.step()
-        if len(trajectory) > steps:
-            break
+    with in_float64(True) if promote else nullcontext():
+        optimizer = factory(_given_as(kind, parameters), **values)
+        if callable(getattr(optimizer, "train", None)):
+            optimizer.train()
+        for step in range(steps):
+            x, y = data[step % STEPS]
+            if closure:
+                optimizer.step(evaluate)
+            else:
+                evaluate()
+                optimizer.step()
+            if len(trajectory) > steps:
+                break
     record()
     trajectory += trajectory[-1:] * (steps + 1 - len(trajectory))
     return torch.stack(trajectory[: steps + 1]), optimizer
 
 
 def runner_of(factory, values):
-    """``run(values, weight, loss, steps)`` on the first kind of problem that the optimizer accepts."""
+    """``run(values, weight, loss, steps)`` on the first kind of problem that the optimizer accepts, for as many steps as
+    it takes to move."""
     errors = {}
-    for kind in ("dense", "matrix", "sparse"):
-        for needs_closure in (False, True):
-            runner = partial(_run, factory, kind=kind, needs_closure=needs_closure)
-            try:
-                trajectory, _ = runner(values)
-                if not trajectory.isfinite().all():
-                    raise FloatingPointError("the run is not finite")
-                again, _ = runner(values)
-            except Exception as error:  # whatever a third party's constructor or step may raise
-                reason = f"{type(error).__name__}: {error}"
-                errors.setdefault(reason, f"with {kind} parameters{' and a closure' * needs_closure}")
-                continue
-            if not torch.equal(trajectory, again):
-                raise ValueError(
-                    f"factory={factory!r}: two equal runs differ, so nothing can be compared. It keeps something "
-                    "between runs, or draws random numbers from elsewhere than torch, numpy.random and random"
-                )
-            return runner
+    for promote, kind, closure in product((False, True), KINDS, (False, True)):
+        runner = partial(_run, factory, kind=kind, closure=closure, promote=promote)
+        try:
+            trajectory, _ = runner(values)
+            if not trajectory.isfinite().all():
+                raise FloatingPointError("the run is not finite")
+            again, _ = runner(values)
+        except Exception as error:  # whatever a third party's constructor or step may raise
+            reason = f"{type(error).__name__}: {error}"
+            errors.setdefault(reason, f"with {kind} parameters{' and a closure' * closure}")
+            continue
+        if not torch.equal(trajectory, again):
+            raise ValueError(
+                f"factory={factory!r}: two equal runs differ, so nothing can be compared. It keeps something "
+                "between runs, or draws random numbers from elsewhere than torch, numpy.random and random"
+            )
+        for steps in (STEPS, 4 * STEPS, LONG):
+            trajectory = trajectory_of(runner, values, steps=steps)
+            if trajectory is not None and not torch.equal(trajectory[0], trajectory[-1]):
+                return partial(runner, steps=steps)
+        return runner
     reasons = "; ".join(f"{reason} ({case})" for reason, case in errors.items())
     raise ValueError(f"factory={factory!r} could not be run with {dict(values)}: {reasons}")
 
@@ -182,7 +209,7 @@ def trajectory_of(runner, *values_and_scales, **options):
     return trajectory if trajectory.isfinite().all() else None
 
 
-def rescaled_runs(runner, values, units, steps=STEPS):
+def rescaled_runs(runner, values, units, axes=("loss", "weight"), powers=(POWER, -POWER), **options):
     """The run as it is, and for the loss and the parameters (power, run) with it 2^±POWER times as large."""
 
     def run(power, **scale):
@@ -190,12 +217,11 @@ def rescaled_runs(runner, values, units, steps=STEPS):
         for name, unit in units.items():
             new = new.replace(name, values[name] * unit.factor(**scale))
         try:
-            return power, runner(new, **scale, steps=steps)
+            return power, runner(new, **scale, **options)
         except Exception:  # refused, as by a bound on a value; the opposite change has to do
             return power, None
 
-    powers = (POWER, -POWER)
-    return run(0)[1], *([run(power, **{which: 2.0**power}) for power in powers] for which in ("loss", "weight"))
+    return run(0)[1], *([run(power, **{which: 2.0**power}) for power in powers] for which in axes)
 
 
 def length(trajectory):
@@ -230,15 +256,15 @@ def switched_on(runner, values):
 def in_range(runner, values, steps):
     """``values`` with the first that brings it about moved by decades, so that runs have a length one can measure."""
 
-    def measurable(values, steps):
-        trajectory = trajectory_of(runner, values, steps=steps)
+    def measurable(values, **options):
+        trajectory = trajectory_of(runner, values, **options)
         return trajectory is not None and SHORTEST < length(trajectory) / trajectory[0].norm() < LONGEST
 
     for key in values.floats:
         for decades in [*range(20), *range(-1, -20, -1)]:
             moved = values.replace(key, values[key] * 10.0**decades)
             small = abs(moved[key]) <= max(LARGEST, abs(values[key]))
-            if small and measurable(moved, STEPS) and measurable(moved, steps):
+            if small and measurable(moved) and measurable(moved, steps=steps):
                 return moved
     return values
 
