@@ -183,7 +183,7 @@ def _infer_from(values, given, runner, report, may_jump=True):
     residual = exponents.take_in(base)
     if residual <= FIT:
         probes, jumps = _probes(runner, base, exponents)
-        _tell_apart(runner, base, exponents)
+        _tell_apart(runner, base, given, exponents)
         units, certain = dict(exponents.units), set(exponents.certain)
         # what has an effect in jumps only, in the run as it is or where it is made to matter
         probed = {name: pair[0] for name, pair in probes.items()}
@@ -233,9 +233,11 @@ def _probes(runner, base, exponents):
     return probes, jumps
 
 
-def _tell_apart(runner, base, exponents):
-    """Take in more runs while there are hyperparameters whose unit is not certain: a longer one, in which they may have an
-    effect or different ones, and some with those not told apart at other values."""
+def _tell_apart(runner, base, given, exponents):
+    """Take in more runs while there are hyperparameters whose unit is not certain: one with the values given, a longer one,
+    in which they may have an effect or different ones, and some with those not told apart at other values."""
+    if any(name not in exponents.certain for name in exponents.units):
+        exponents.take_in(given)
     if any(name not in exponents.certain for name in base.floats):
         if trajectory_of(runner, base, steps=LONG) is not None:
             exponents.take_in(base, steps=LONG)
@@ -261,15 +263,15 @@ def _verified(runner, base, given, units, certain, probes, inconsistent, precisi
                 return exact
         return own
 
-    def faulty(name, pair):
-        """The deviation of a probe, without what is inconsistent already if that makes it agree."""
+    def faulty(pair, others):
+        """The deviation of a probe, without (at 0) the others, whose fault it may be, if that makes it agree."""
         share = max(deviates(values)[0] for values in pair)
-        if share > ROUNDING and inconsistent:
-            without = [values for values in pair]
-            for other in inconsistent:
+        if share > ROUNDING and others:
+            without = list(pair)
+            for other in others:
                 without = [values.replace(other, 0.0) for values in without]
             if all(trajectory_of(runner, values) is not None for values in without):
-                return max(deviates(values)[0] for values in without)
+                return min(share, max(deviates(values)[0] for values in without))
         return share
 
     low = []  # deviations that float64 makes good
@@ -286,11 +288,16 @@ def _verified(runner, base, given, units, certain, probes, inconsistent, precisi
                 reason = f"units of the first {STEPS} steps do not hold over {LONG}: runs deviate by {share:.2g}"
             found = report("inconsistent", share, reason, {}, {}, inconsistent, probed)
             return replace(found, nearby={name: unit for name, unit in units.items() if name in certain})
-        worst = {name: faulty(name, pair) for name, pair in probes.items() if name not in inconsistent}
+        unknown = [name for name in base.floats if name not in units]
+        worst = {name: faulty(pair, {*unknown} - {name}) for name, pair in probes.items() if name not in inconsistent}
         faults = {name: share for name, share in worst.items() if share > ROUNDING}
         if not faults:
             break
-        inconsistent |= faults
+        # a constant added to several things is the usual fault, which others only bring into play
+        usual = [name for name in base.floats if "eps" in name and name not in inconsistent]
+        for name, share in faults.items():
+            cured = name not in usual and usual and faulty(probes[name], usual) <= ROUNDING
+            inconsistent |= dict.fromkeys(usual, share) if cured else {name: share}
     determined = {name: unit for name, unit in units.items() if name in certain}
     # where hyperparameters are not told apart, the state depends on how they share a unit
     state = state_units(runs) if determined == units else {}
