@@ -13,8 +13,8 @@ import pandas as pd
 
 FOLDER = Path(__file__).parent
 VERDICTS = {
-    "bitwise": "consistent, bit for bit",
-    "rounding": "consistent, within rounding",
+    "bitwise": "bit for bit",
+    "rounding": "within rounding",
     "inconsistent": "inconsistent",
     "not run": "not run",
 }

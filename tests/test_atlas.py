@@ -112,7 +112,7 @@ def test_the_frame_has_the_units_in_words():
     assert list(frame.index) == list(LINES)
     adamw = frame.loc["torch.optim.AdamW"]
     assert (adamw.lr, adamw.eps, adamw.weight_decay) == ("W", "L W⁻¹", "W⁻¹")
-    assert (adamw.L, adamw.W, adamw.degree) == (0, 1, "0") and adamw.verdict == "consistent, bit for bit"
+    assert (adamw.L, adamw.W, adamw.degree) == (0, 1, "0") and adamw.verdict == "bit for bit"
     radam = frame.loc["torch.optim.RAdam"]
     assert radam.lr == "none" and math.isnan(radam.L) and radam.verdict == "inconsistent" and radam.fault
     laprop = frame.loc["pytorch_optimizer.LaProp"]

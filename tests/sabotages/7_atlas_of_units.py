@@ -7,7 +7,7 @@ SABOTAGES = [
     (["7.2 without units"], "those that have units", {'if v == "inconsistent")': 'if v == "bitwise")'}),
     (["7.3 optimizers"], "a part of the atlas", {"frame = atlas()\n": "frame = atlas().head(100)\n"}),
     (["7.3 not run"], "the inconsistent ones", {'counts.get("not run", 0)': 'counts.get("inconsistent", 0)'}),
-    (["7.3 share"], "the inconsistent ones", {'str.startswith("consistent")': 'str.startswith("inconsistent")'}),
+    (["7.3 share"], "the inconsistent ones", {'frame.verdict != "inc': 'frame.verdict == "inc'}),
     (
         ["7.4 lr in W", "7.4 lr in L", "7.4 lr a pure number"],
         "other units",
@@ -25,11 +25,9 @@ SABOTAGES = [
     (["7.6 lr in L"], "another unit", {"members(1, 0)": "members(0, 0)"}),
     (["7.7 AdamG"], "the loss as it was", {"AdamG, c * G": "AdamG, G"}),
     (["7.7 exponent"], "the exponent of W", {'["p"].loss': '["p"].weight'}),
-    (
-        ["7.8 degree for the shape ()", "7.8 degree for the shape (4,)", "7.8 for (4, 3, 2)"],
-        "a loss four times as large",
-        {"make, c * g": "make, c * c * g"},
-    ),
-    (["7.8 degree for the shape (4, 3)"], "a vector", {"degree((4, 3))": "degree((4,))"}),
+    (["7.8"], "a loss four times as large", {"make, c * g": "make, c * c * g"}),
     (["7.9"], "a gradient as well", {"torch.zeros(3), w": "w.clone(), w"}),
+    (["7.10 EmoFact"], "another lr", {"p, lr=0.5, weight": "p, lr=0.4, weight"}),
+    (["7.10 MADGRAD"], "an eps that is not lr", {"for e in (1e-6, 0.0)": "for e in (1e-9, 0.0)"}),
+    (["7.10 Ranger"], "downhill instead", {"after > before": "after < before"}),
 ]
