@@ -3,11 +3,11 @@ PYTHON ?= python3
 RUN := .venv/bin/python
 NEW := _build/new
 
-.PHONY: book test lab bench notebooks environment clean
+.PHONY: book test lab bench notebooks atlas environment clean
 .DEFAULT_GOAL := book
 
 # The book's networks are small: a second thread gains nothing, and waits long for its turn on a busy machine.
-book test notebooks: export OMP_NUM_THREADS ?= 1
+book test notebooks atlas: export OMP_NUM_THREADS ?= 1
 # A progress bar shows times: in a stored output or on a page it would differ from run to run.
 book: export TQDM_DISABLE ?= 1
 
@@ -34,6 +34,10 @@ lab: environment
 # Execute every notebook (or NOTEBOOKS=...) and store what it printed.
 notebooks: environment
 	@$(RUN) tools/execute.py $(NOTEBOOKS)
+
+# Measure the units of every optimizer of the atlas again, and store them; three minutes on two cores.
+atlas: environment
+	@$(RUN) tools/atlas.py
 
 bench: environment
 	@$(RUN) -m pip install -qq --disable-pip-version-check -r benchmarks/requirements.txt

@@ -1,0 +1,99 @@
+"""The units of an optimizer, from the command line.
+
+python -m scaleinv units torch.optim.AdamW --lr 1e-3 --betas 0.9,0.95
+python -m scaleinv units mypackage.MyOptimizer --lr 1e-3 --nesterov
+
+Hyperparameters are numbers, tuples with commas, strings, or flags; those not given have the optimizer's defaults.
+"""
+
+import argparse
+import ast
+import contextlib
+import importlib
+import re
+import sys
+import textwrap
+
+from rich.console import Console
+
+from scaleinv.infer import infer_units
+from scaleinv.probe import values_of
+from scaleinv.report import units_report
+
+
+def main(arguments=None):
+    """Run a command, and return its exit status: 0 for a report, whatever its verdict, 2 where the command is wrong.
+
+    ``arguments`` are the words after ``python -m scaleinv``, by default those of ``sys.argv``.  SystemExit is raised
+    where argparse does: after ``--help``, and for a missing OPTIMIZER or an unknown command.
+    """
+    names = {"prog": "python -m scaleinv", "usage": "%(prog)s units OPTIMIZER [--HYPERPARAMETER VALUE ...]"}
+    layout = {"description": __doc__, "formatter_class": argparse.RawDescriptionHelpFormatter, "allow_abbrev": False}
+    parser = argparse.ArgumentParser(**names, **layout)
+    commands = parser.add_subparsers(dest="command", metavar="units")
+    units = commands.add_parser("units", help="an optimizer's units, measured", **names, **layout)
+    units.add_argument("optimizer", metavar="OPTIMIZER", help="package.module.Name of a class, or of a function")
+    given, rest = parser.parse_known_args(arguments)
+    if given.command is None:
+        parser.print_help(sys.stderr)
+        return 2
+    try:
+        with contextlib.redirect_stdout(sys.stderr):  # what a third party prints is no part of the report
+            found = measured(given.optimizer, hyperparameters_of(rest))
+    except (ImportError, TypeError, ValueError) as error:
+        print(f"{parser.prog} units: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    Console().print(units_report(found))
+    return 0
+
+
+def measured(path, hyperparameters):
+    """``infer_units`` of what ``package.module.Name`` names; ``Name`` alone is one of torch.optim's.
+
+    Raises:
+        ImportError, TypeError: where nothing of that name can be imported, or what can be is no optimizer.
+        ValueError: for values that are missing, not finite, or such that the optimizer cannot be run with them.
+    """
+    module, _, name = path.rpartition(".")
+    try:
+        factory = getattr(importlib.import_module(module or "torch.optim"), name)
+    except Exception as error:  # whatever a module of the user's may raise
+        raise ImportError(f"{path}: {type(error).__name__}: {error}; it has to be package.module.Name") from error
+    if not callable(factory) or isinstance(factory, type) and not hasattr(factory, "step"):
+        raise TypeError(f"{path} is no optimizer: it has no step(); give one such as torch.optim.AdamW")
+    for name, default in values_of(factory, {})[1].items():
+        if hyperparameters.get(name) is True and isinstance(default, float):
+            raise ValueError(f"--{name} has no value; give one, as in --{name} {default:g}")
+    try:
+        return infer_units(factory, hyperparameters)
+    except ValueError as error:  # it repeats all values, and may have a reason for each kind of parameters
+        given = ", ".join(f"{name}={value!r}" for name, value in hyperparameters.items()) or "its defaults"
+        said = re.sub(r"\{'.*?\}: ", lambda _: f"{given}: ", str(error).replace(f"factory={factory!r}", path), count=1)
+        way_out = "give what it takes as --name value, or name a function of yours that makes the optimizer"
+        raise ValueError(f"{textwrap.shorten(said, 400, placeholder=' ...')}; {way_out}") from error
+
+
+def hyperparameters_of(words):
+    """``--lr 1e-3 --betas=0.9,0.95 --nesterov`` as a dict: hyphens in names count as underscores, a name without a
+    value is True, and a value that is no Python literal a string.  ValueError for a value that follows no name."""
+    hyperparameters, name = {}, None
+    for word in [part for word in words for part in (word.split("=", 1) if word.startswith("--") else [word])]:
+        if word.startswith("--"):
+            hyperparameters[name := word[2:].replace("-", "_")] = True
+        elif name is None:
+            raise ValueError(f"{word!r} follows no name; give --name value, and tuples with commas: --betas 0.9,0.95")
+        else:
+            hyperparameters[name], name = _literal(word), None
+    return hyperparameters
+
+
+def _literal(word):
+    for read in (ast.literal_eval, float):  # nan and inf are no literals
+        with contextlib.suppress(SyntaxError, ValueError):
+            return read(word)
+    return word
+
+
+if __name__ == "__main__":
+    sys.stdout.reconfigure(encoding="utf-8")  # superscripts, wherever the output goes
+    sys.exit(main())
