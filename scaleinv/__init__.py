@@ -5,7 +5,8 @@
 W
 """
 
-from scaleinv.infer import InferredUnits, infer_units
+from scaleinv.infer import infer_units
+from scaleinv.inferred import InferredUnits
 from scaleinv.measure import relative_change, relative_distance, ulp_distance
 from scaleinv.record import Recorder
 from scaleinv.reparam import effective_parameters, fold_parameters, rescale, scale_parameters

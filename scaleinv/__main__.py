@@ -17,8 +17,8 @@ import textwrap
 from rich.console import Console
 
 from scaleinv.infer import infer_units
-from scaleinv.probe import values_of
 from scaleinv.report import units_report
+from scaleinv.values import values_of
 
 
 def main(arguments=None):

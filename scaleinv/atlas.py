@@ -1,7 +1,7 @@
 """The atlas of units: what ``infer_units`` found for the optimizers of several collections, as it is stored.
 
-``tools/atlas.py`` measures it, and a test measures part of it again; ``atlas_sources.json`` adds, from reading the code,
-which line breaks the units, or would.
+``tools/atlas.py`` measures it, and a test measures part of it again; ``atlas_sources.json`` adds, from reading the
+code, which line breaks the units, or would.
 """
 
 import json
@@ -26,7 +26,8 @@ def atlas():
     Columns: lr, eps, weight_decay: their unit, in brackets where it holds for small changes of scale only, "–" where
     there is no such hyperparameter, "none" where no unit fits, "?" where none was determined; other: name and unit of
     the other float hyperparameters that have another unit than 1; degree: the power of the loss's scale with which a
-    step grows while lr stays; L, W: the exponents of lr's unit, in brackets or not; verdict; residual; fault: the line that breaks the units, or would, and what it says.
+    step grows while lr stays; L, W: the exponents of lr's unit, in brackets or not; verdict; residual; fault: the line
+    that breaks the units, or would, and what it says.
     """
     sources = json.loads((FOLDER / "atlas_sources.json").read_text())
     return pd.DataFrame.from_dict({key: _row(line, sources.get(key)) for key, line in lines().items()}, orient="index")

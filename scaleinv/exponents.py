@@ -10,7 +10,7 @@ from fractions import Fraction
 
 import torch
 
-from scaleinv.probe import length, trajectory_of
+from scaleinv.probe import trajectory_of
 from scaleinv.units import Unit
 
 STEP = 1e-5  # of the central differences, in log h: truncation 1e-10, rounding 1e-11
@@ -45,8 +45,8 @@ class Exponents:
 
 
 def sensitivities(runner, values, precision, **options):
-    """∂w/∂log of the loss scale, the parameter scale and each hyperparameter, for each coordinate relative to how far it
-    moves: a matrix (steps·coordinates, 2 + n)."""
+    """∂w/∂log of the loss scale, the parameter scale and each hyperparameter, for each coordinate relative to how far
+    it moves: a matrix (steps·coordinates, 2 + n)."""
     start, _ = runner(values, **options)
     moved = (start - start[0]).norm(dim=0)
     moved = moved.clamp(min=STILL * moved.max().item()) * moved.numel() ** 0.5

@@ -7,23 +7,24 @@ with every h → c^a·h changes nothing:
     ∂w/∂log c + Σ a_h ∂w/∂log h = 0        and likewise for k with the exponents b_h.
 
 The derivatives are central differences of runs in float64 on a small smooth problem; a and b solve two
-least-squares problems, are rounded to simple fractions, and are then verified: runs rescaled by powers of two
-must give the same trajectory, bit for bit, with the values given, with values that matter, and over a run that is
-longer.  What has no effect is undetermined, what no exponents explain is inconsistent; neither is given a unit.
+least-squares problems, are rounded to simple fractions (``scaleinv.exponents``), and are then verified: runs
+rescaled by powers of two must give the same trajectory, bit for bit, with the values given, with values that matter,
+and over a run that is longer (``scaleinv.verify``).  What acts in jumps has no derivatives, and is tried.  What has no
+effect is undetermined, what no exponents explain is inconsistent; neither is given a unit.
 """
 
 import math
 import warnings
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 
 import torch
 
 from scaleinv.exponents import FIT, Exponents
+from scaleinv.inferred import inferred
 from scaleinv.probe import (
     LONG,
     STEPS,
-    Values,
     in_range,
     isolated,
     length,
@@ -33,70 +34,9 @@ from scaleinv.probe import (
     switched_on,
     trajectory_of,
     value_that_matters,
-    values_of,
 )
-from scaleinv.units import Units
+from scaleinv.values import Values, values_of
 from scaleinv.verify import ROUNDING, deviation, state_units, unit_by_trial, usual_units
-
-
-@dataclass(frozen=True)
-class InferredUnits(Units):
-    """Units found by ``infer_units``: as in ``Units``, and what supports them.
-
-    Attributes:
-        verdict: "bitwise" (rescaled runs agree bit for bit), "rounding" (they agree to 1e-9, if need be once the low
-            precision in which the optimizer computes inside is replaced by float64), or "inconsistent".
-        residual: for "inconsistent", the share of the run that no choice of units explains; else the largest
-            deviation of a rescaled run, 0 when bitwise.
-        undetermined: hyperparameters without effect in any probe, or not told apart; their unit is None.
-        inconsistent: hyperparameter → residual that appears when it is made to matter, or, where it is an exponent
-            on which the units of others depend, when it is changed; their unit is None.
-        suspect: where "inconsistent", a hyperparameter without which (at 0) the rest is consistent; the units of the
-            others hold for that.  Empty where there is none: then the fault is with a constant in the code.
-        nearby: where "inconsistent", the units that hold for small changes of scale all the same: what a constant
-            in the code breaks comes into play further away.  Not to be converted by.
-        probed: the values given, and those with which every hyperparameter was made to matter.
-        name: the factory's.
-    """
-
-    verdict: str = "inconsistent"
-    residual: float = math.inf
-    undetermined: tuple = ()
-    inconsistent: dict = field(default_factory=dict)
-    suspect: str = ""
-    nearby: dict = field(default_factory=dict)
-    probed: tuple = ()
-    name: str = ""
-
-    def __str__(self):
-        note = {"bitwise": "verified bit for bit", "rounding": f"verified to {self.residual:.0e}"}
-        lines = [f"{self.name}: {note.get(self.verdict, f'inconsistent, residual {self.residual:.2g}')}"]
-        for name, unit in self.hyperparameters.items():
-            units = unit if isinstance(unit, tuple) else (unit,)
-            keys = [f"{name}[{i}]" for i in range(len(units))] if isinstance(unit, tuple) else [name]
-            said = [self.said(key, u) for key, u in zip(keys, units)]
-            lines.append(f"  {name:<26}{', '.join(said)}")
-        return "\n".join(lines)
-
-    @property
-    def degree(self):
-        """The power of the gradient's scale with which a step grows while lr stays as it is, where a step is proportional
-        to lr: 1 for SGD, 0 for Adam.  None where lr has no unit, or there is none."""
-        lr = self.hyperparameters.get("lr")
-        return None if lr is None else -lr.loss
-
-    def said(self, key, unit):
-        """The unit of the hyperparameter (or entry, ``betas[0]``), or why there is none, in words."""
-        if unit is not None:
-            return str(unit)
-        if key in self.inconsistent:
-            return f"inconsistent, residual {self.inconsistent[key]:.2g}"
-        given = Values(self.probed[0])
-        if not given.is_float(key):
-            return f"not probed ({given[key]!r:.30})"
-        return "undetermined" if key in self.undetermined else "no unit"
-
-    __repr__ = __str__
 
 
 def infer_units(factory, hyperparameters):
@@ -142,7 +82,7 @@ def infer_units(factory, hyperparameters):
 
 def _infer(factory, given):
     runner = runner_of(factory, given)
-    report = partial(_report, getattr(factory, "__name__", repr(factory)), given)
+    report = partial(inferred, getattr(factory, "__name__", repr(factory)), given)
     on = switched_on(runner, given)
     found = _infer_from(on, given, runner, report)
     if on != given and (found is None or found.verdict == "inconsistent"):
@@ -156,7 +96,7 @@ def _infer(factory, given):
 
 
 def _with_suspect(found, given, runner, report):
-    """``found``, with the hyperparameter without which all is consistent, if one is, and the units of the others then."""
+    """``found``, with the hyperparameter without which all is consistent, if one is, and the others' units then."""
     candidates = [key for key in given.floats if key in given and given[key] != 0]
     for key in sorted(candidates, key=lambda key: ("eps" not in key, key not in found.inconsistent)):
         without = given.replace(key, 0.0)
@@ -234,8 +174,8 @@ def _probes(runner, base, exponents):
 
 
 def _tell_apart(runner, base, given, exponents):
-    """Take in more runs while there are hyperparameters whose unit is not certain: one with the values given, a longer one,
-    in which they may have an effect or different ones, and some with those not told apart at other values."""
+    """Take in more runs while there are hyperparameters whose unit is not certain: one with the values given, a longer
+    one, in which they may have an effect or different ones, and some with those not told apart at other values."""
     if any(name not in exponents.certain for name in exponents.units):
         exponents.take_in(given)
     if any(name not in exponents.certain for name in base.floats):
@@ -303,29 +243,3 @@ def _verified(runner, base, given, units, certain, probes, inconsistent, precisi
     state = state_units(runs) if determined == units else {}
     residual = max(short[0], long[0], *worst.values(), *low)
     return report("rounding" if residual else "bitwise", residual, "", determined, state, inconsistent, probed)
-
-
-def _report(name, given, verdict, residual, reason, units={}, state={}, inconsistent={}, probed=()):
-    def unit(name, value):
-        if type(value) in (tuple, list):
-            entries = tuple(unit(f"{name}[{i}]", v) for i, v in enumerate(value))
-            return entries[0] if len(set(entries)) == 1 else entries
-        return units.get(name)
-
-    consistent = verdict != "inconsistent"
-    undetermined = tuple(key for key in given.floats if consistent and key not in {*units, *inconsistent})
-    if undetermined:
-        reason = f"Undetermined, being without effect or not told apart: {', '.join(undetermined)}. "
-    if inconsistent and consistent:
-        reason += f"Inconsistent when made to matter or changed: {', '.join(inconsistent)}."
-    return InferredUnits(
-        hyperparameters={name: unit(name, value) for name, value in given.items() if given.is_float(name)},
-        state=state,
-        reason=reason.strip(),
-        verdict=verdict,
-        residual=residual,
-        undetermined=undetermined,
-        inconsistent=inconsistent,
-        probed=tuple(map(dict, [given, *probed])),
-        name=name,
-    )

@@ -1,12 +1,10 @@
 """Short runs of any optimizer on a small smooth problem, read back in the original units, for ``infer_units``."""
 
-import inspect
 import math
 import random
 from contextlib import contextmanager, nullcontext
 from functools import cache, partial
 from itertools import product
-from numbers import Integral, Real
 
 import numpy as np
 import torch
@@ -20,83 +18,6 @@ EFFECT = 1e-3  # a hyperparameter matters when a change by e moves the run by th
 POWER = 12  # rescaled runs are so by 2^±12: exponents in halves, thirds, quarters and sixths stay exact
 LARGEST = 10.0  # up to which a value is raised, by decades, to make it matter; then lowered by up to eight
 SHORTEST, LONGEST = 1e-5, 1e5  # of a run that differences can be measured on, relative to the parameters
-
-# The hyperparameters, with the entries of tuples as keys of their own.
-
-
-class Values(dict):
-    """name → value, where ``betas[0]`` reads the first entry of the tuple ``betas``."""
-
-    def __init__(self, values):
-        super().__init__({name: _plain(value) for name, value in values.items()})
-
-    def entries(self):
-        for name, value in self.items():
-            if type(value) in (tuple, list):
-                yield from ((f"{name}[{i}]", entry) for i, entry in enumerate(value))
-            else:
-                yield name, value
-
-    @property
-    def floats(self):
-        return [key for key, value in self.entries() if isinstance(value, float) and math.isfinite(value)]
-
-    def is_float(self, name):
-        return any(key == name or key.startswith(name + "[") for key in self.floats)
-
-    def __missing__(self, key):
-        if not key.endswith("]"):
-            raise KeyError(key)
-        name, index = key[:-1].split("[")
-        return self[name][int(index)]
-
-    def replace(self, key, value):
-        if key in self:
-            return Values(self | {key: value})
-        name, index = key[:-1].split("[")
-        entries = list(self[name])
-        entries[int(index)] = value
-        return Values(self | {name: type(self[name])(entries)})
-
-
-def _plain(value):
-    """A tensor with one element, and any real number other than an integer, as Python's number."""
-    if isinstance(value, torch.Tensor) and value.numel() == 1:
-        value = value.item()
-    if type(value) in (tuple, list):
-        return type(value)(_plain(entry) for entry in value)
-    return float(value) if isinstance(value, Real) and not isinstance(value, Integral) else value
-
-
-def values_of(factory, hyperparameters):
-    """The given values and the factory's defaults for the others; an int where a float is meant becomes one."""
-    try:
-        parameters = list(inspect.signature(factory).parameters.values())[1:]
-    except (TypeError, ValueError):
-        parameters = []
-    values, defaults = dict(hyperparameters), {}
-    for p in parameters:
-        if p.default is not p.empty:
-            defaults[p.name] = p.default
-        if p.name in values or p.name in defaults:
-            value = values.get(p.name, p.default)
-            values[p.name] = _as_floats(value) if _means_floats(p) else value
-    return Values(values), defaults
-
-
-def _means_floats(parameter):
-    """Whether annotation or default say so; a bare default of 0, as in ``weight_decay=0``, counts as 0.0."""
-    default = parameter.default
-    entries = default if isinstance(default, tuple | list) else [default]
-    bare = parameter.annotation is parameter.empty and type(default) is int and default == 0
-    return bare or "float" in str(parameter.annotation) or any(isinstance(entry, float) for entry in entries)
-
-
-def _as_floats(value):
-    if type(value) in (tuple, list):
-        return type(value)(_as_floats(entry) for entry in value)
-    return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
-
 
 # One probing run.
 
@@ -172,8 +93,8 @@ def _run(factory, values, weight=1.0, loss=1.0, steps=STEPS, *, kind, closure=Fa
 
 
 def runner_of(factory, values):
-    """``run(values, weight, loss, steps)`` on the first kind of problem that the optimizer accepts, for as many steps as
-    it takes to move."""
+    """``run(values, weight, loss, steps)`` on the first kind of problem that the optimizer accepts, for as many steps
+    as it takes to move."""
     errors = {}
     for promote, kind, closure in product((False, True), KINDS, (False, True)):
         runner = partial(_run, factory, kind=kind, closure=closure, promote=promote)

@@ -4,9 +4,9 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from scaleinv.infer import InferredUnits
-from scaleinv.probe import Values
+from scaleinv.inferred import InferredUnits
 from scaleinv.units import Unit, convert_value
+from scaleinv.values import Values
 
 FACTOR = 8  # a power of two, so that whole powers convert exactly
 TIMES = f"{FACTOR} times as large"

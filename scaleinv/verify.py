@@ -56,8 +56,8 @@ def unit_by_trial(runner, values, units, name):
 
 
 def usual_units(runner, values):
-    """name → unit for all float hyperparameters, of those that lr, eps and weight_decay have in ``torch.optim`` and 1 for
-    the others, if rescaled runs agree with some; else None."""
+    """name → unit for all float hyperparameters, of those that lr, eps and weight_decay have in ``torch.optim`` and 1
+    for the others, if rescaled runs agree with some; else None."""
     choices = [next((USUAL[word] for word in USUAL if word in name), (ONE,)) for name in values.floats]
     found = {}
     for axis in ("loss", "weight"):

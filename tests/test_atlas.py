@@ -11,7 +11,6 @@ from importlib.metadata import version
 from pathlib import Path
 
 import pytest
-import torch
 
 from scaleinv import Unit, atlas
 
