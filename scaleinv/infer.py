@@ -44,15 +44,18 @@ def infer_units(factory, hyperparameters):
 
     Args:
         factory: ``factory(params, **hyperparameters)`` makes an optimizer with torch.optim's interface: an optimizer
-            class, one of a third party, or a function.
+            class, one of a third party, or a function.  It is given what it accepts: a matrix and a vector, a matrix
+            only, sparse gradients, gradients that can be differentiated again, pairs of names and parameters, or a
+            module; ``step`` is called without and, if need be, with a closure, after ``train()`` where there is one.
         hyperparameters: name → value.  Floats, and tuples of them, are probed, as are those that the factory has a
             default for; flags and integers are kept as given, and the units hold for them.  Zeros are switched on,
             and values too small or too large to matter are moved by decades until they do.
 
     Returns:
         ``InferredUnits``; pass it to ``convert`` or ``rescale`` in place of the class.  A constant that no run comes
-        near, such as a clip at 10⁴ times the gradients or a switch after more than 100 steps, is not seen; and an
-        optimizer whose step has a jump or a singularity that a run comes near may be called inconsistent wrongly.
+        near, such as a clip at 10⁴ times the gradients or a switch after more than 100 steps, is not seen.  A step
+        that jumps everywhere, so that differences tell nothing, is tried with the units usual for lr, eps and
+        weight_decay only, and called inconsistent where these do not hold.
 
     Raises:
         TypeError: for a factory that cannot be called or hyperparameters that are no dict.
