@@ -9,6 +9,7 @@ import runpy
 from pathlib import Path
 
 import matplotlib
+import matplotlib.pyplot as plt
 import pytest
 
 from scaleinv import claims
@@ -38,6 +39,7 @@ class Notebook:
         namespace, held = dict(self.before[changed[0]]), {}
         for source in sources[changed[0] :]:
             held |= run(source, namespace)
+            plt.close("all")
             if all(any(is_named(made, claim) for made in held) for claim in wanted):
                 return held
         raise AssertionError(f"of {wanted} only {list(held)} were made")
