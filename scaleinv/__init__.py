@@ -5,6 +5,7 @@
 W
 """
 
+from scaleinv.audit import Audit, audit
 from scaleinv.infer import infer_units
 from scaleinv.inferred import InferredUnits
 from scaleinv.measure import relative_change, relative_distance, ulp_distance
@@ -15,10 +16,12 @@ from scaleinv.units import UNITS, Unit, Units, convert, units_of
 
 __all__ = [
     "UNITS",
+    "Audit",
     "InferredUnits",
     "Recorder",
     "Unit",
     "Units",
+    "audit",
     "convert",
     "effective_parameters",
     "fold_parameters",

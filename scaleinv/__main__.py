@@ -1,7 +1,10 @@
-"""The units of an optimizer, from the command line.
+"""The units of an optimizer, and an audit of a training, from the command line.
 
 python -m scaleinv units torch.optim.AdamW --lr 1e-3 --betas 0.9,0.95
 python -m scaleinv units mypackage.MyOptimizer --lr 1e-3 --nesterov
+python -m scaleinv audit MODEL.pt OPTIMIZER.pt --optimizer torch.optim.AdamW
+
+audit reads files with model.state_dict() and optimizer.state_dict(), tensors and plain data only.
 
 Hyperparameters are numbers, tuples with commas, strings, or flags; those not given have the optimizer's defaults.
 """
@@ -14,10 +17,12 @@ import re
 import sys
 import textwrap
 
+import torch
 from rich.console import Console
 
 from scaleinv.infer import infer_units
 from scaleinv.report import units_report
+from scaleinv.saved import audit_saved
 from scaleinv.values import values_of
 
 
@@ -25,26 +30,63 @@ def main(arguments=None):
     """Run a command, and return its exit status: 0 for a report, whatever its verdict, 2 where the command is wrong.
 
     ``arguments`` are the words after ``python -m scaleinv``, by default those of ``sys.argv``.  SystemExit is raised
-    where argparse does: after ``--help``, and for a missing OPTIMIZER or an unknown command.
+    where argparse does: after ``--help``, and for a missing argument or an unknown command.
     """
-    names = {"prog": "python -m scaleinv", "usage": "%(prog)s units OPTIMIZER [--HYPERPARAMETER VALUE ...]"}
-    layout = {"description": __doc__, "formatter_class": argparse.RawDescriptionHelpFormatter, "allow_abbrev": False}
-    parser = argparse.ArgumentParser(**names, **layout)
-    commands = parser.add_subparsers(dest="command", metavar="units")
-    units = commands.add_parser("units", help="an optimizer's units, measured", **names, **layout)
+    layout = {"formatter_class": argparse.RawDescriptionHelpFormatter, "allow_abbrev": False}
+    prog = "python -m scaleinv"
+    usages = {
+        "units": f"{prog} units OPTIMIZER [--HYPERPARAMETER VALUE ...]",
+        "audit": f"{prog} audit MODEL.pt OPTIMIZER.pt --optimizer OPTIMIZER [--infer]",
+    }
+    both = "\n       ".join(usages.values())
+    parser = argparse.ArgumentParser(prog=prog, usage=both, description=__doc__, **layout)
+    commands = parser.add_subparsers(dest="command", metavar="{units,audit}")
+    described = {name: {"prog": prog, "usage": usage, "description": __doc__} for name, usage in usages.items()}
+    units = commands.add_parser("units", help="an optimizer's units, measured", **described["units"], **layout)
     units.add_argument("optimizer", metavar="OPTIMIZER", help="package.module.Name of a class, or of a function")
+    saved = commands.add_parser("audit", help="a saved training, audited", **described["audit"], **layout)
+    saved.add_argument("model", metavar="MODEL.pt", help="a file with model.state_dict()")
+    saved.add_argument("state", metavar="OPTIMIZER.pt", help="a file with optimizer.state_dict()")
+    saved.add_argument("--optimizer", required=True, metavar="OPTIMIZER", help="package.module.Name of its class")
+    saved.add_argument("--infer", action="store_true", help="measure the units of an optimizer that are not known")
     given, rest = parser.parse_known_args(arguments)
     if given.command is None:
         parser.print_help(sys.stderr)
         return 2
     try:
         with contextlib.redirect_stdout(sys.stderr):  # what a third party prints is no part of the report
-            found = measured(given.optimizer, hyperparameters_of(rest))
-    except (ImportError, TypeError, ValueError) as error:
-        print(f"{parser.prog} units: {' '.join(str(error).split())}", file=sys.stderr)
+            report = _audited(given, rest) if given.command == "audit" else _units(given, rest)
+    except (ImportError, OSError, TypeError, ValueError) as error:
+        print(f"{parser.prog} {given.command}: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
-    Console().print(units_report(found))
+    Console().print(report)
     return 0
+
+
+def _units(given, rest):
+    return units_report(measured(given.optimizer, hyperparameters_of(rest)))
+
+
+def _audited(given, rest):
+    if rest:
+        raise ValueError(f"{' '.join(rest)!r} is not understood; give MODEL.pt OPTIMIZER.pt --optimizer OPTIMIZER")
+    optimizer_class = imported(given.optimizer)
+    if not isinstance(optimizer_class, type):
+        raise TypeError(f"--optimizer {given.optimizer} is no class; give one such as torch.optim.AdamW")
+    files = (loaded(path) for path in (given.model, given.state))
+    return audit_saved(*files, optimizer_class, units="infer" if given.infer else None)
+
+
+def loaded(path):
+    """What ``torch.save`` saved in a file, tensors and plain data only, as far as it is looked at.  ValueError for
+    another file."""
+    try:
+        return torch.load(path, weights_only=True, map_location="cpu", mmap=True)
+    except OSError:
+        raise
+    except Exception as error:  # UnpicklingError, RuntimeError, ...
+        said = textwrap.shorten(str(error), 200, placeholder=" ...")
+        raise ValueError(f"{path}: cannot be loaded as tensors and plain data ({said}); save state_dicts") from error
 
 
 def measured(path, hyperparameters):
@@ -54,13 +96,7 @@ def measured(path, hyperparameters):
         ImportError, TypeError: where nothing of that name can be imported, or what can be is no optimizer.
         ValueError: for values that are missing, not finite, or such that the optimizer cannot be run with them.
     """
-    module, _, name = path.rpartition(".")
-    try:
-        factory = getattr(importlib.import_module(module or "torch.optim"), name)
-    except Exception as error:  # whatever a module of the user's may raise
-        raise ImportError(f"{path}: {type(error).__name__}: {error}; it has to be package.module.Name") from error
-    if not callable(factory) or isinstance(factory, type) and not hasattr(factory, "step"):
-        raise TypeError(f"{path} is no optimizer: it has no step(); give one such as torch.optim.AdamW")
+    factory = imported(path)
     for name, default in values_of(factory, {})[1].items():
         if hyperparameters.get(name) is True and isinstance(default, float):
             raise ValueError(f"--{name} has no value; give one, as in --{name} {default:g}")
@@ -71,6 +107,21 @@ def measured(path, hyperparameters):
         said = re.sub(r"\{'.*?\}: ", lambda _: f"{given}: ", str(error).replace(f"factory={factory!r}", path), count=1)
         way_out = "give what it takes as --name value, or name a function of yours that makes the optimizer"
         raise ValueError(f"{textwrap.shorten(said, 400, placeholder=' ...')}; {way_out}") from error
+
+
+def imported(path):
+    """What ``package.module.Name`` names: an optimizer class or a function; ``Name`` alone is one of torch.optim's.
+
+    Raises ImportError or TypeError where nothing of that name can be imported, or what can be is no optimizer.
+    """
+    module, _, name = path.rpartition(".")
+    try:
+        factory = getattr(importlib.import_module(module or "torch.optim"), name)
+    except Exception as error:  # whatever a module of the user's may raise
+        raise ImportError(f"{path}: {type(error).__name__}: {error}; it has to be package.module.Name") from error
+    if not callable(factory) or isinstance(factory, type) and not hasattr(factory, "step"):
+        raise TypeError(f"{path} is no optimizer: it has no step(); give one such as torch.optim.AdamW")
+    return factory
 
 
 def hyperparameters_of(words):
