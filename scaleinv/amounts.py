@@ -8,24 +8,24 @@ import math
 
 import torch
 
-from scaleinv.record import _entries, _norms
+from scaleinv.record import entries_of, norms_of
 
 BLOCK = 1 << 18  # coordinates looked at in one go: they stay in the cache
 
 
 def rms(tensor):
     """The root mean square over all coordinates, those that a sparse tensor does not store being 0; 0 of none."""
-    return math.sqrt(total([square_of(_entries(local(tensor)))], tensor)[0] / max(tensor.numel(), 1))
+    return math.sqrt(total([square_of(entries_of(local(tensor)))], tensor)[0] / max(tensor.numel(), 1))
 
 
 def square_of(tensor):
     """Σ abs(x)², a float, to six digits."""
-    return _norms([numbers(tensor)])[0].item() ** 2
+    return norms_of([numbers(tensor)])[0].item() ** 2
 
 
 def shares_below(tensor, threshold):
     """The share of coordinates with 0 < abs(x) < ``threshold``, and that of zeros."""
-    entries = numbers(_entries(local(tensor)))
+    entries = numbers(entries_of(local(tensor)))
     small = zero = 0
     for block in blocks(entries):
         zeros = (block == 0).sum().item()

@@ -24,10 +24,10 @@ def atlas():
     """A DataFrame with a row for each optimizer, its index package.Name.
 
     Columns: lr, eps, weight_decay: their unit, in brackets where it holds for small changes of scale only, "–" where
-    there is no such hyperparameter, "none" where no unit fits, "?" where none was determined; other: name and unit of
-    the other float hyperparameters that have another unit than 1; degree: the power of the loss's scale with which a
-    step grows while lr stays; L, W: the exponents of lr's unit, in brackets or not; verdict; residual; fault: the line
-    that breaks the units, or would, and what it says.
+    there is no such hyperparameter, "none" where no unit fits, "?" where none was determined, after [0] and [1] where
+    the entries of a tuple differ; other: name and unit of the other float hyperparameters, if that is not 1; degree:
+    the power of the loss's scale with which a step grows while lr stays; L, W: the exponents of lr's unit, in brackets
+    or not; verdict; residual; fault: the line that breaks the units, or would, and what it says.
     """
     sources = json.loads((FOLDER / "atlas_sources.json").read_text())
     return pd.DataFrame.from_dict({key: _row(line, sources.get(key)) for key, line in lines().items()}, orient="index")
@@ -46,19 +46,17 @@ def versions():
 
 def _row(line, source):
     units = _flat(line.get("units", {})) | {k: f"({u})" for k, u in _flat(line.get("nearby", {})).items()}
-    known = [*units, *line.get("undetermined", []), *line.get("inconsistent", {})]
-    if line["verdict"] == "inconsistent" and not known:
-        known = ["lr"]
 
     def unit(name):
         if name in units:
             return units[name]
-        if not any(key == name or key.startswith(name + "[") for key in known):
-            return "none" if line["verdict"] == "inconsistent" and name in line["floats"] else "–"
-        return "?" if name in line.get("undetermined", []) else "none"
+        entries = [f"{key.removeprefix(name)} {u}" for key, u in units.items() if key.startswith(f"{name}[")]
+        if entries or name not in line["floats"]:
+            return ", ".join(entries) or "–"
+        return "?" if name in line["undetermined"] else "none"
 
     main = ("lr", "eps", "weight_decay")
-    other = [f"{name}: {u}" for name, u in units.items() if name not in main and u not in ("1", "(1)")]
+    other = [f"{key}: {u}" for key, u in units.items() if key.split("[")[0] not in main and u not in ("1", "(1)")]
     return {
         **{name: unit(name) for name in main},
         "other": ", ".join(other),
@@ -75,11 +73,12 @@ def _exponents(pair):
 
 
 def _flat(units):
-    """Entries of one tuple that all have one unit as the tuple's."""
+    """Entries of one tuple that are all there and have one unit as the tuple's."""
     whole = {}
     for key, unit in units.items():
         whole.setdefault(key.split("[")[0], {})[key] = unit
     flat = {}
     for name, entries in whole.items():
-        flat |= {name: next(iter(entries.values()))} if len(set(entries.values())) == 1 else entries
+        whole_tuple = not {name, f"{name}[0]"}.isdisjoint(entries) and len(set(entries.values())) == 1
+        flat |= {name: next(iter(entries.values()))} if whole_tuple else entries
     return flat

@@ -6,7 +6,7 @@ A step is told relative to the tensor, RMS(Δw)/RMS(w): that is what an lr in th
 
 import inspect
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import pandas as pd
 
@@ -17,7 +17,7 @@ from scaleinv.infer import infer_units
 from scaleinv.places import holders_of, places_of
 from scaleinv.record import Recorder
 from scaleinv.row import row_of
-from scaleinv.units import check_scale, units_of
+from scaleinv.units import UNITS, check_scale
 
 LATEST = 10  # steps of a Recorder whose median is reported
 
@@ -136,7 +136,7 @@ def audit_places(places, optimizers, recorders=(), units=None, max_norm=None):
     ]
     clipped = norm >= 0.999 * limit  # clipped already, it is a little below
     made = Audit(rows, [], norm, limit, clipped, unknown)
-    return Audit(rows, findings_of(made), norm, limit, clipped, unknown)
+    return replace(made, findings=findings_of(made))
 
 
 def _units(optimizer, units):
@@ -145,23 +145,15 @@ def _units(optimizer, units):
     if units is None:
         return cls
     if units == "infer":
-        return _inferred(cls, optimizer.param_groups[0]) if not _has_units(cls) else cls
+        return cls if cls in UNITS else _inferred(cls, optimizer.param_groups[0])
     if not hasattr(units, "hyperparameters"):
         raise TypeError(f"units={units!r} are no Units; pass what infer_units returns, 'infer', or leave it out")
-    return cls if _has_units(cls) else units
+    return cls if cls in UNITS else units
 
 
 def _inferred(cls, group):
     accepted = inspect.signature(cls).parameters
     return infer_units(cls, {name: value for name, value in group.items() if name in accepted and name != "params"})
-
-
-def _has_units(cls):
-    try:
-        units_of(cls)
-    except ValueError:
-        return False
-    return True
 
 
 def _recorded(recorders):

@@ -53,6 +53,15 @@ class InferredUnits(Units):
         lr = self.hyperparameters.get("lr")
         return -lr.loss if isinstance(lr, Unit) else None
 
+    def entries(self):
+        """(key, unit) of every hyperparameter; where the entries of a tuple do not share a unit, each has its own key,
+        such as ``eps[0]``."""
+        given = self.probed[0]
+        for name, unit in self.hyperparameters.items():
+            if unit is None and isinstance(given[name], tuple | list):
+                unit = (None,) * len(given[name])
+            yield from ((f"{name}[{i}]", u) for i, u in enumerate(unit)) if isinstance(unit, tuple) else [(name, unit)]
+
     def said(self, key, unit):
         """The unit of the hyperparameter (or entry, ``betas[0]``), or why there is none, in words."""
         if unit is not None:

@@ -130,19 +130,23 @@ def trajectory_of(runner, *values_and_scales, **options):
     return trajectory if trajectory.isfinite().all() else None
 
 
-def rescaled_runs(runner, values, units, axes=("loss", "weight"), powers=(POWER, -POWER), **options):
+def rescaled_run(runner, values, units, axis, power, **options):
+    """The run with the loss (axis "loss") or the parameters ("weight") 2^power times as large; None where a value is
+    refused, as by a bound: the opposite change has to do."""
+    scale = {axis: 2.0**power}
+    for name, unit in units.items():
+        values = values.replace(name, values[name] * unit.factor(**scale))
+    try:
+        return runner(values, **scale, **options)
+    except Exception:
+        return None
+
+
+def rescaled_runs(runner, values, units, **options):
     """The run as it is, and for the loss and the parameters (power, run) with it 2^±POWER times as large."""
-
-    def run(power, **scale):
-        new = values
-        for name, unit in units.items():
-            new = new.replace(name, values[name] * unit.factor(**scale))
-        try:
-            return power, runner(new, **scale, **options)
-        except Exception:  # refused, as by a bound on a value; the opposite change has to do
-            return power, None
-
-    return run(0)[1], *([run(power, **{which: 2.0**power}) for power in powers] for which in axes)
+    axes = ("loss", "weight")
+    pairs = [[(p, rescaled_run(runner, values, units, axis, p, **options)) for p in (POWER, -POWER)] for axis in axes]
+    return runner(values, **options), *pairs
 
 
 def length(trajectory):

@@ -161,14 +161,14 @@ class _Step:
 
     def add_gradients(self):
         if not self.has_gradients:
-            self.add_norms("gradient_rms", [_entries(p.grad) for p in self.parameters])
+            self.add_norms("gradient_rms", [entries_of(p.grad) for p in self.parameters])
         self.has_gradients = True
 
     def add_norms(self, column, tensors):
         """‖t‖ for each that is not None."""
         tensors = {row: t.detach() for row, t in enumerate(tensors) if t is not None}
         for rows in _alike(tensors):
-            self.vectors.append((column, rows, _norms([tensors[row] for row in rows])))
+            self.vectors.append((column, rows, norms_of([tensors[row] for row in rows])))
 
 
 def _alike(tensors):
@@ -179,7 +179,7 @@ def _alike(tensors):
     return lists.values()
 
 
-def _norms(tensors):
+def norms_of(tensors):
     """‖t‖ of each, for tensors of one device and dtype."""
     tensors = [torch.view_as_real(t) if t.is_complex() else t for t in tensors]
     device, dtype = tensors[0].device, tensors[0].dtype
@@ -208,7 +208,7 @@ def _row_norms(tensor, dtype, row, rows=256):
     return torch.cat([*norms, torch.linalg.vector_norm(flat[whole:], dtype=dtype).reshape(1)])
 
 
-def _entries(gradient):
+def entries_of(gradient):
     """A dense gradient, or None, as it is; of a sparse one what it stores, each coordinate once."""
     if gradient is None or gradient.layout == torch.strided:
         return gradient

@@ -47,15 +47,11 @@ def _table(headings, rows):
 
 def _rows(found):
     given = Values(found.probed[0])
-    for name, unit in found.hyperparameters.items():
-        if unit is None and isinstance(given[name], tuple | list):
-            unit = (None,) * len(given[name])
-        units = {f"{name}[{i}]": entry for i, entry in enumerate(unit)} if isinstance(unit, tuple) else {name: unit}
-        for key, entry in units.items():
-            said = found.said(key, entry).split(",")[0].split(" (")[0]  # residual and value are said elsewhere
-            said = f"{found.nearby[key]} (nearby)" if key in found.nearby else said
-            converted = (_converted(key, given[key], entry, *scales) for scales in ((1, FACTOR), (FACTOR, 1)))
-            yield key, _value(given[key]), said, *converted
+    for key, unit in found.entries():
+        said = found.said(key, unit).split(",")[0].split(" (")[0]  # residual and value are said elsewhere
+        said = f"{found.nearby[key]} (nearby)" if key in found.nearby else said
+        converted = (_converted(key, given[key], unit, *scales) for scales in ((1, FACTOR), (FACTOR, 1)))
+        yield key, _value(given[key]), said, *converted
 
 
 def _converted(key, value, unit, weight, loss):

@@ -7,7 +7,7 @@ from itertools import product
 import torch
 
 from scaleinv.exponents import DENOMINATOR
-from scaleinv.probe import POWER, length, rescaled_runs
+from scaleinv.probe import POWER, length, rescaled_run
 from scaleinv.units import ONE, G, Unit, W
 
 ROUNDING = 1e-9  # deviation, relative to the lengths of both runs, up to which a rescaled run differs by rounding
@@ -16,17 +16,11 @@ USUAL = {"lr": (W, W / G, ONE), "eps": (G, G**2, W, ONE), "weight_decay": (ONE /
 
 
 def deviation(runs):
-    """The largest deviation of rescaled runs, relative to the lengths, and in words which run's it is: 0 if bitwise
-    equal, 1 if unlike or refused."""
+    """The largest deviation of rescaled runs, and in words which run's it is: 1 where all of an axis are refused."""
     (reference, _), *axes = runs
     worst, where = 0.0, ""
     for axis, scaled in zip(axes, ("the loss", "the parameters")):
-        shares = {}
-        for power, run in axis:
-            if run:
-                lengths = length(run[0]) + length(reference) + 1e-6 * reference.norm()
-                share = ((run[0] - reference).norm() / lengths).item()
-                shares[f"{scaled} × 2^{power}"] = share if math.isfinite(share) else 1.0
+        shares = {f"{scaled} × 2^{power}": apart(reference, run[0]) for power, run in axis if run}
         shares = shares or {f"{scaled} × 2^±{POWER}, which it refuses": 1.0}
         for name, share in shares.items():
             if share > worst:
@@ -34,17 +28,25 @@ def deviation(runs):
     return worst, where
 
 
+def apart(reference, trajectory):
+    """How far a trajectory deviates, relative to the lengths of both: 0 if bitwise equal, 1 if unlike."""
+    lengths = length(trajectory) + length(reference) + 1e-6 * reference.norm()
+    share = ((trajectory - reference).norm() / lengths).item()
+    return share if math.isfinite(share) else 1.0
+
+
 def unit_by_trial(runner, values, units, name):
     """The one unit with which rescaled runs agree, of those with an exponent in TRIED, or None for none or several: for
     what acts in jumps, so that small changes tell nothing.  Agreement bit for bit counts before that up to rounding."""
+    reference, _ = runner(values)
     exponents = []
     for axis in ("loss", "weight"):
         exact, close = [], []
         for exponent in TRIED:
-            unit = Unit(**{axis: exponent})
-            reference, runs = rescaled_runs(runner, values, units | {name: unit}, axes=(axis,))
-            finite = [(power, run) for power, run in runs if run and run[0].isfinite().all()]  # a bound tells nothing
-            share, _ = deviation((reference, finite))
+            changed = units | {name: Unit(**{axis: exponent})}
+            runs = [rescaled_run(runner, values, changed, axis, power) for power in (POWER, -POWER)]
+            finite = [run[0] for run in runs if run and run[0].isfinite().all()]  # a bound tells nothing
+            share = max((apart(reference, trajectory) for trajectory in finite), default=1.0)
             exact += [exponent] if share == 0 else []
             close += [exponent] if share <= ROUNDING else []
             if len(exact) > 1:
@@ -58,14 +60,19 @@ def unit_by_trial(runner, values, units, name):
 def usual_units(runner, values):
     """name → unit for all float hyperparameters, of those that lr, eps and weight_decay have in ``torch.optim`` and 1
     for the others, if rescaled runs agree with some; else None."""
+    reference, _ = runner(values)
+
+    def agrees(units, axis, power):
+        run = rescaled_run(runner, values, units, axis, power)
+        return run is not None and apart(reference, run[0]) <= ROUNDING
+
     choices = [next((USUAL[word] for word in USUAL if word in name), (ONE,)) for name in values.floats]
     found = {}
     for axis in ("loss", "weight"):
         exponents = [list(dict.fromkeys(getattr(unit, axis) for unit in units)) for units in choices]
         for chosen in product(*exponents):
             units = {name: Unit(**{axis: exponent}) for name, exponent in zip(values.floats, chosen)}
-            runs = (rescaled_runs(runner, values, units, axes=(axis,), powers=(power,)) for power in (-POWER, POWER))
-            if all(deviation(pair)[0] <= ROUNDING for pair in runs):
+            if agrees(units, axis, -POWER) and agrees(units, axis, POWER):
                 found[axis] = units
                 break
         else:

@@ -119,6 +119,9 @@ def test_the_frame_has_the_units_in_words():
     assert frame.loc["torch.optim.SGD"].eps == "–"
     assert frame.loc["pytorch_optimizer.Prodigy"].lr == "?"
     assert frame.loc["pytorch_optimizer.Kate"].other == "delta: L⁻² W²"
+    came = frame.loc["came_pytorch.CAME"]
+    assert came.eps == "[0] L² W⁻², [1] 1" and came.other == ""
+    assert frame.loc["torch.optim.Adafactor"].eps == "[1] W"
 
 
 def test_the_exponents_of_lr_are_those_of_its_unit():

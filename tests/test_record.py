@@ -13,7 +13,7 @@ from torch import nn, optim
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from scaleinv.record import Recorder, _norms
+from scaleinv.record import Recorder, norms_of
 from scaleinv.reparam import scale_parameters
 
 COLUMNS = ["step", "parameter", "parameter_rms", "gradient_rms", "update_rms", "lr"]
@@ -277,7 +277,7 @@ def test_several_dtypes_at_once_complex_ones_too_and_empty_ones():
 @pytest.mark.parametrize("scale", [1e-35, 1e-20, 1e-12, 1e10, 1e25, 1e37])
 def test_norms_hold_over_the_whole_range_of_float32(scale):
     tensors = [scale * torch.randn(n, generator=torch.Generator().manual_seed(n)) for n in (1, 10, 300_000)]
-    for norm, tensor in zip(_norms(tensors), tensors):
+    for norm, tensor in zip(norms_of(tensors), tensors):
         assert norm.item() == pytest.approx(tensor.double().norm().item(), rel=1e-5)
 
 
@@ -286,13 +286,13 @@ def test_norms_hold_over_the_whole_range_of_float32(scale):
 def test_norms_of_large_tensors_are_accurate(make, view):
     tensor = view(make(3_000, 2_000, generator=torch.Generator().manual_seed(0)))
     exact = tensor.double().norm().item()
-    assert _norms([tensor])[0].item() == pytest.approx(exact, rel=5e-6)
+    assert norms_of([tensor])[0].item() == pytest.approx(exact, rel=5e-6)
     assert torch.linalg.vector_norm(tensor).item() != pytest.approx(exact, rel=5e-6)  # all at once
 
 
 def test_norms_of_gradients_that_are_not_finite():
-    assert _norms([torch.tensor([1.0, math.inf]), torch.tensor([math.nan]), torch.zeros(3)]).tolist()[0] == math.inf
-    assert math.isnan(_norms([torch.tensor([1.0, math.nan])]).item())
+    assert norms_of([torch.tensor([1.0, math.inf]), torch.tensor([math.nan]), torch.zeros(3)]).tolist()[0] == math.inf
+    assert math.isnan(norms_of([torch.tensor([1.0, math.nan])]).item())
 
 
 # Steps of all kinds.

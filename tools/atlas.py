@@ -204,7 +204,7 @@ def measured(module, name):
         "residual": float(f"{found.residual:.1e}"),
         "degree": None if found.degree is None else str(found.degree),
         "lr": exponents(found.hyperparameters.get("lr") or found.nearby.get("lr")),
-        "units": {key: str(unit) for key, unit in entries(found.hyperparameters) if unit is not None},
+        "units": {key: str(unit) for key, unit in found.entries() if unit is not None},
         "nearby": {key: str(unit) for key, unit in found.nearby.items()},
         "undetermined": list(found.undetermined),
         "inconsistent": {key: float(f"{residual:.1e}") for key, residual in found.inconsistent.items()},
@@ -215,15 +215,6 @@ def measured(module, name):
 
 def exponents(unit):
     return None if unit is None else [str(unit.loss), str(unit.weight)]
-
-
-def entries(units):
-    """(name, unit) pairs, with the entries of a tuple of units as names of their own."""
-    for name, unit in units.items():
-        if isinstance(unit, tuple):
-            yield from ((f"{name}[{i}]", entry) for i, entry in enumerate(unit))
-        else:
-            yield name, unit
 
 
 def main(names):
