@@ -5,6 +5,7 @@
 W
 """
 
+from scaleinv import changes
 from scaleinv.audit import Audit, audit
 from scaleinv.infer import infer_units
 from scaleinv.inferred import InferredUnits
@@ -12,16 +13,18 @@ from scaleinv.measure import relative_change, relative_distance, ulp_distance
 from scaleinv.record import Recorder
 from scaleinv.reparam import effective_parameters, fold_parameters, rescale, scale_parameters
 from scaleinv.sweep import sweep
-from scaleinv.units import UNITS, Unit, Units, convert, units_of
+from scaleinv.units import UNITS, Change, Unit, Units, convert, units_of
 
 __all__ = [
     "UNITS",
     "Audit",
+    "Change",
     "InferredUnits",
     "Recorder",
     "Unit",
     "Units",
     "audit",
+    "changes",
     "convert",
     "effective_parameters",
     "fold_parameters",

@@ -1,8 +1,17 @@
-"""The units of an optimizer, and an audit of a training, from the command line.
+"""The units of an optimizer, its settings after a change, and an audit of a training, from the command line.
 
 python -m scaleinv units torch.optim.AdamW --lr 1e-3 --betas 0.9,0.95
 python -m scaleinv units mypackage.MyOptimizer --lr 1e-3 --nesterov
+python -m scaleinv convert torch.optim.AdamW --lr 1e-3 --loss-times 8
+python -m scaleinv convert torch.optim.AdamW --lr 1e-3 --lora-alpha 16,64
 python -m scaleinv audit MODEL.pt OPTIMIZER.pt --optimizer torch.optim.AdamW
+
+convert takes one of these changes:
+  --loss-times 8        the loss is multiplied by 8
+  --sum-over 512        the loss is summed over a batch of 512 instead of averaged
+  --lora-alpha 16,64    LoRA's α goes from 16 to 64, at the same rank
+  --gain 1/sqrt(512)    these weights now carry a gain, of 1/√512 or of any number
+  --start-times 10      the module is initialised ten times as large
 
 audit reads files with model.state_dict() and optimizer.state_dict(), tensors and plain data only.
 
@@ -20,10 +29,21 @@ import textwrap
 import torch
 from rich.console import Console
 
+from scaleinv import changes
+from scaleinv.convert_report import convert_report
 from scaleinv.infer import infer_units
 from scaleinv.report import units_report
 from scaleinv.saved import audit_saved
+from scaleinv.units import UNITS
 from scaleinv.values import values_of
+
+CHANGES = {  # what makes the change, and an example of its value
+    "loss_times": (changes.loss_times, "8"),
+    "sum_over": (changes.sum_over, "512"),
+    "lora_alpha": (changes.lora_alpha, "16,64"),
+    "gain": (changes.gain, "1/sqrt(512)"),
+    "start_times": (changes.start_times, "10"),
+}
 
 
 def main(arguments=None):
@@ -36,14 +56,16 @@ def main(arguments=None):
     prog = "python -m scaleinv"
     usages = {
         "units": f"{prog} units OPTIMIZER [--HYPERPARAMETER VALUE ...]",
+        "convert": f"{prog} convert OPTIMIZER [--HYPERPARAMETER VALUE ...] --CHANGE VALUE",
         "audit": f"{prog} audit MODEL.pt OPTIMIZER.pt --optimizer OPTIMIZER [--infer]",
     }
-    both = "\n       ".join(usages.values())
-    parser = argparse.ArgumentParser(prog=prog, usage=both, description=__doc__, **layout)
-    commands = parser.add_subparsers(dest="command", metavar="{units,audit}")
+    all_of_them = "\n       ".join(usages.values())
+    parser = argparse.ArgumentParser(prog=prog, usage=all_of_them, description=__doc__, **layout)
+    commands = parser.add_subparsers(dest="command", metavar="{units,convert,audit}")
     described = {name: {"prog": prog, "usage": usage, "description": __doc__} for name, usage in usages.items()}
-    units = commands.add_parser("units", help="an optimizer's units, measured", **described["units"], **layout)
-    units.add_argument("optimizer", metavar="OPTIMIZER", help="package.module.Name of a class, or of a function")
+    for name, does in (("units", "an optimizer's units, measured"), ("convert", "its settings after a change")):
+        command = commands.add_parser(name, help=does, **described[name], **layout)
+        command.add_argument("optimizer", metavar="OPTIMIZER", help="package.module.Name of a class, or of a function")
     saved = commands.add_parser("audit", help="a saved training, audited", **described["audit"], **layout)
     saved.add_argument("model", metavar="MODEL.pt", help="a file with model.state_dict()")
     saved.add_argument("state", metavar="OPTIMIZER.pt", help="a file with optimizer.state_dict()")
@@ -55,7 +77,7 @@ def main(arguments=None):
         return 2
     try:
         with contextlib.redirect_stdout(sys.stderr):  # what a third party prints is no part of the report
-            report = _audited(given, rest) if given.command == "audit" else _units(given, rest)
+            report = {"units": _units, "convert": _converted, "audit": _audited}[given.command](given, rest)
     except (ImportError, OSError, TypeError, ValueError) as error:
         print(f"{parser.prog} {given.command}: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
@@ -65,6 +87,29 @@ def main(arguments=None):
 
 def _units(given, rest):
     return units_report(measured(given.optimizer, hyperparameters_of(rest)))
+
+
+def _converted(given, rest):
+    hyperparameters = hyperparameters_of(rest)
+    named = {name: hyperparameters.pop(name) for name in list(hyperparameters) if name in CHANGES}
+    options = [f"--{name.replace('_', '-')} {example}" for name, (_, example) in CHANGES.items()]
+    if len(named) != 1:
+        raise ValueError(f"{len(named) or 'no'} changes are given; give one, as in {', '.join(options)}")
+    [(name, value)] = named.items()
+    values = [_number(x) for x in (value if isinstance(value, tuple) else (value,))]
+    try:
+        change = CHANGES[name][0](*values)
+    except TypeError as error:
+        raise TypeError(f"{value!r} is no value of it; give one as in {options[list(CHANGES).index(name)]}") from error
+    optimizer = imported(given.optimizer)
+    known = optimizer if optimizer in UNITS else measured(given.optimizer, hyperparameters)
+    return convert_report(known, hyperparameters, change)
+
+
+def _number(value):
+    """"1/sqrt(512)" or "1/√512" as a number; another value as it is."""
+    root = re.fullmatch(r"1/(?:sqrt\((\d+)\)|√(\d+))", str(value))
+    return int(root[1] or root[2]) ** -0.5 if root else value
 
 
 def _audited(given, rest):

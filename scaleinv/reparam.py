@@ -7,14 +7,14 @@ hyperparameter and every state buffer is multiplied by what its unit says.  ``fo
 import difflib
 from dataclasses import dataclass
 from functools import partial
-from numbers import Real
 
 import torch
 from torch import nn
 from torch.nn.parameter import is_lazy
 from torch.nn.utils import parametrize
 
-from scaleinv.units import G, check_scale, convert_value, units_of
+from scaleinv.conversion import Conversion, multiplied
+from scaleinv.units import check_change, check_scale
 
 
 class Scale(nn.Module):
@@ -71,7 +71,7 @@ def scale_parameters(module, k):
     return module
 
 
-def rescale(module, optimizer, *, weight=1.0, loss=1.0, units=None):
+def rescale(module, optimizer, change=None, *, of=None, weight=1.0, loss=1.0, units=None):
     """Change the units of a run, in the middle of it: parameters ``weight`` and a loss ``loss`` times as large.
 
     The training goes on as if nothing had happened; bit for bit when both are powers of two, short of underflow.
@@ -81,6 +81,9 @@ def rescale(module, optimizer, *, weight=1.0, loss=1.0, units=None):
     Args:
         module: the ``nn.Module`` whose parameters are to be scaled.
         optimizer: the ``torch.optim.Optimizer`` that trains it.
+        change: one of ``scaleinv.changes``, instead of weight and loss: *you* change the module or the loss, and what
+            is stored follows.  Nothing is parametrized, for the module's own code makes up for the factor.
+        of: the names of the parameters that a change of their scale concerns.
         weight: a positive number, or a dict from parameter names to one; parameters not named keep their scale.
             Parameter groups whose parameters get different scales are split.
         loss: a positive number by which *you* multiply the loss from the next backward pass on.
@@ -89,17 +92,36 @@ def rescale(module, optimizer, *, weight=1.0, loss=1.0, units=None):
 
     Raises:
         TypeError: as ``scale_parameters`` and ``convert``.
-        ValueError: for what these refuse (but scaled parameters may be scaled further), for state of unknown unit
-            or of another shape than its parameter, and for an optimizer with a learning-rate scheduler, which
-            would go on in the old units.  Module and optimizer are left as they were.
+        ValueError: for what these refuse (but scaled parameters may be scaled further), for a change that is another
+            start, or whose parameters are not named, for state of unknown unit or of another shape than its parameter,
+            and for an optimizer with a learning-rate scheduler, which would go on in the old units.  Module and
+            optimizer are left as they were.
     """
     loss = check_scale("loss", loss)
     slots = parameter_slots(module)
+    if change is not None:
+        weight, loss = _named(change, of, *check_change(change, weight, loss))
+    elif of is not None:
+        raise ValueError(f"of={of!r} names what a change concerns; without one give weight={{name: factor}}")
     factors = _factors("weight", weight, slots)
     _check_scalable(slots, factors)
-    conversion = _Conversion(optimizer, {slots[n].parameter: k for n, k in factors.items()}, loss, units)
-    _scale(slots, factors)
+    conversion = Conversion(optimizer, {slots[n].parameter: k for n, k in factors.items()}, loss, units)
+    if change is None:
+        _scale(slots, factors)
+    else:
+        _multiply(slots, factors)
     conversion.apply()
+
+
+def _named(change, of, weight, loss):
+    """The weight and loss of a change, its weight by the names of the parameters that it concerns."""
+    if not change.exact:
+        raise ValueError(f"change={change.reason!r} is another start; make the module anew and convert its settings")
+    if weight == 1:
+        return 1.0, loss
+    if of is None or isinstance(of, str):
+        raise ValueError(f"of={of!r}: give a list with the names of the parameters, here {change.of}")
+    return dict.fromkeys(of, weight), loss
 
 
 def fold_parameters(module, optimizer=None, *, units=None):
@@ -122,7 +144,7 @@ def fold_parameters(module, optimizer=None, *, units=None):
             raise ValueError(f"parameter {name!r} got another parametrization on top of its scale; remove that first")
     if optimizer is not None:
         back = {slot.parameter: 1 / slot.scale.k for slot in slots.values()}
-        _Conversion(optimizer, back, 1.0, units).apply()
+        Conversion(optimizer, back, 1.0, units).apply()
     for slot in slots.values():
         slot.scale.loading.remove()
         if slot.parameter.grad is not None:
@@ -204,32 +226,25 @@ def _check_scalable(slots, factors):
             )
         if getattr(slot.owner, "sparse", False) or (p.grad is not None and p.grad.is_sparse):
             raise ValueError(f"parameter {name!r} has sparse gradients, and a scaled one has not; use sparse=False")
-        _multiplied(p.detach(), factor, f"parameter {name!r}", keep=True)
-
-
-def _multiplied(tensor, factor, what, keep=False):
-    """``tensor``·factor; ValueError where that overflows, or (``keep``) where a number turns into zero."""
-    new = tensor * factor
-    lost = new.isfinite().logical_not() & tensor.isfinite()
-    if keep:
-        lost |= (new == 0) & (tensor != 0)
-    if lost.any():
-        worst = tensor[lost][0].item()
-        raise ValueError(f"{what}: {worst:.3g} times {factor:g} leaves the range of {tensor.dtype}")
-    return new
+        multiplied(p.detach(), factor, f"parameter {name!r}", keep=True)
 
 
 def _scale(slots, factors):
     for name, factor in factors.items():
         slot = slots[name]
         if slot.scale is not None:
-            with torch.no_grad():
-                slot.parameter *= factor
+            _multiply(slots, {name: factor})
             slot.scale.k *= factor
             continue
         scale = Scale(factor)
         parametrize.register_parametrization(slot.owner, slot.attribute, scale)
         scale.loading = slot.owner.register_load_state_dict_pre_hook(partial(_load_plain, slot.attribute))
+
+
+def _multiply(slots, factors):
+    with torch.no_grad():
+        for name, factor in factors.items():
+            slots[name].parameter *= factor
 
 
 def _load_plain(attribute, module, state_dict, prefix, *args):
@@ -238,93 +253,3 @@ def _load_plain(attribute, module, state_dict, prefix, *args):
         k = module.parametrizations[attribute][0].k
         state_dict[f"{prefix}parametrizations.{attribute}.original"] = state_dict.pop(plain) * k
         state_dict[f"{prefix}parametrizations.{attribute}.0._extra_state"] = k
-
-
-# The optimizer's side.
-
-
-class _Conversion:
-    """Everything about an optimizer that a change of units changes: computed, and so checked, before any is applied."""
-
-    def __init__(self, optimizer, factors, loss, units):
-        if not isinstance(optimizer, torch.optim.Optimizer):
-            raise TypeError(f"optimizer={optimizer!r} is not a torch.optim.Optimizer")
-        if getattr(optimizer.step, "_wrapped_by_lr_sched", False):
-            raise ValueError(
-                "optimizer: a learning-rate scheduler is attached, and would go on in the old units. Detach it "
-                "(`del optimizer.step`) and make it anew afterwards, with last_epoch; initial_lr is converted for it"
-            )
-        self.optimizer = optimizer
-        self.groups, self.tensors, self.numbers = [], [], []
-        for group in optimizer.param_groups:
-            parts = {}
-            for p in group["params"]:
-                parts.setdefault(factors.get(p, 1.0), []).append(p)
-            self.groups.append([self._group(group, part, k, loss, units) for k, part in parts.items()] or [group])
-        self.defaults = self._group(optimizer.defaults, None, 1.0, loss, units)
-
-    def _group(self, group, parameters, weight, loss, units):
-        """The group's hyperparameters in the new units, for these of its parameters; notes their tensors."""
-        found = units_of(units or type(self.optimizer), group)
-        new = dict(group)
-        for name, unit in found.hyperparameters.items():
-            if name in group:
-                new[name] = convert_value(name, group[name], unit, weight, loss, found.reason)
-        if "initial_lr" in group:  # left by a learning-rate scheduler
-            unit = found.hyperparameters["lr"]
-            new["initial_lr"] = convert_value("initial_lr", group["initial_lr"], unit, weight, loss, found.reason)
-        if parameters is None:
-            return new
-        if "param_names" in group:
-            names = dict(zip(group["params"], group["param_names"]))
-            new["param_names"] = [names[p] for p in parameters]
-        if weight != 1 or loss != 1:
-            for p in parameters:
-                self._convert_state(p, found.state, weight, loss)
-        return new | {"params": parameters}
-
-    def _convert_state(self, p, units, weight, loss):
-        state = self.optimizer.state.get(p, {})
-        for name, value in {"grad": p.grad, **state}.items():
-            if value is None:
-                continue
-            unit = G if value is p.grad else units.get(name)
-            if unit is None:
-                raise ValueError(
-                    f"state {name!r} of {type(self.optimizer).__name__} has no known unit; known are {sorted(units)}"
-                )
-            factor = unit.factor(weight=weight, loss=loss)
-            if factor == 1:
-                continue
-            if isinstance(value, Real):
-                self.numbers.append((state, name, value * factor))
-            else:
-                self.tensors.append((value, self._converted(value, name, p, factor)))
-
-    def _converted(self, tensor, name, p, factor):
-        what = f"{name} of a parameter of shape {tuple(p.shape)}"
-        if tensor.is_sparse:
-            raise ValueError(f"{what} is sparse; sparse tensors are not rescaled")
-        if tensor.numel() > 1 and not _broadcasts(tensor.shape, p.shape):
-            raise ValueError(f"{what} has the shape {tuple(tensor.shape)}; was it loaded from another model?")
-        return _multiplied(tensor.detach(), factor, what)
-
-    def apply(self):
-        with torch.no_grad():
-            for tensor, new in self.tensors:
-                tensor.copy_(new)
-        for state, name, new in self.numbers:
-            state[name] = new
-        added = []
-        for group, (first, *others) in zip(self.optimizer.param_groups, self.groups):
-            group.update(first)
-            added += others
-        self.optimizer.param_groups += added
-        self.optimizer.defaults.update(self.defaults)
-
-
-def _broadcasts(shape, target):
-    try:
-        return torch.broadcast_shapes(shape, target) == target
-    except RuntimeError:
-        return False

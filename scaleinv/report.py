@@ -20,8 +20,8 @@ def units_report(found: InferredUnits):
     why, and what to do about it.  "?" stands where there is no unit to convert by, "same" where nothing changes.
     """
     headings = ("hyperparameter", "value", "unit", f"loss\n× {FACTOR}", f"parameters\n× {FACTOR}")
-    tables = _table(headings, _rows(found)), _table(("state", "unit"), found.state.items())
-    parts = [_verdict(found), *(table for table in tables if table.rows), *map(Text, _paragraphs(found))]
+    tables = table(headings, _rows(found)), table(("state", "unit"), found.state.items())
+    parts = [_verdict(found), *(each for each in tables if each.rows), *map(Text, _paragraphs(found))]
     return Group(*[line for part in parts for line in (Text(), part)][1:])
 
 
@@ -36,13 +36,14 @@ def _verdict(found):
     return Text.assemble(name, ("consistent", "bold green"), f"{but}. Runs rescaled by these units agree {agree}.")
 
 
-def _table(headings, rows):
-    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
+def table(headings, rows):
+    """A table whose first column is never cut off."""
+    made = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
     for i, heading in enumerate(headings):
-        table.add_column(heading, overflow="fold", no_wrap=i == 0)  # a number is never cut off
+        made.add_column(heading, overflow="fold", no_wrap=i == 0)  # a number is never cut off
     for row in rows:
-        table.add_row(*(Text(str(cell)) for cell in row))  # as they are: "[a]" is no markup
-    return table
+        made.add_row(*(Text(str(cell)) for cell in row))  # as they are: "[a]" is no markup
+    return made
 
 
 def _rows(found):
@@ -51,7 +52,7 @@ def _rows(found):
         said = found.said(key, unit).split(",")[0].split(" (")[0]  # residual and value are said elsewhere
         said = f"{found.nearby[key]} (nearby)" if key in found.nearby else said
         converted = (_converted(key, given[key], unit, *scales) for scales in ((1, FACTOR), (FACTOR, 1)))
-        yield key, _value(given[key]), said, *converted
+        yield key, value_said(given[key]), said, *converted
 
 
 def _converted(key, value, unit, weight, loss):
@@ -59,12 +60,13 @@ def _converted(key, value, unit, weight, loss):
         new = convert_value(key, value, unit, weight, loss)
     except (TypeError, ValueError):  # without a unit, or beyond the range of floats
         return "?"
-    return "same" if new is value else _value(new)
+    return "same" if new is value else value_said(new)
 
 
-def _value(value):
+def value_said(value):
+    """A value of a hyperparameter in at most 30 characters."""
     if isinstance(value, tuple | list):
-        return f"({', '.join(map(_value, value))})"
+        return f"({', '.join(map(value_said, value))})"
     return f"{value:g}" if isinstance(value, float) else f"{value!s:.30}"
 
 

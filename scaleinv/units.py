@@ -90,6 +90,25 @@ class Units:
     defaults: dict = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Change:
+    """A change of units; ``scaleinv.changes`` makes them from what people change.
+
+    Attributes:
+        reason: why these factors, in words.
+        weight: the factor of the stored parameters, for which the module's own code makes up.
+        loss: the factor of the loss.
+        of: which parameters it concerns, in words.
+        exact: whether the training is the same one; else only its steps relative to the parameters are.
+    """
+
+    reason: str
+    weight: float = 1.0
+    loss: float = 1.0
+    of: str = "all parameters"
+    exact: bool = True
+
+
 _MOMENTS = {"step": ONE, "exp_avg": G, "exp_avg_sq": G**2}
 _AMSGRAD = {"max_exp_avg_sq": G**2}
 
@@ -195,12 +214,13 @@ def units_of(optimizer_class, hyperparameters=None):
     return units
 
 
-def convert(optimizer_class, hyperparameters, *, weight=1.0, loss=1.0):
+def convert(optimizer_class, hyperparameters, change=None, *, weight=1.0, loss=1.0):
     """The hyperparameters for the same training with parameters ``weight`` and a loss ``loss`` times as large.
 
     Args:
         optimizer_class: one of ``torch.optim``'s, or the result of ``infer_units``.
         hyperparameters: name → value (float, tensor, or tuple).
+        change: one of ``scaleinv.changes``, instead of weight and loss.
         weight: the factor of the parameters, a positive number.
         loss: the factor of the loss, a positive number.
 
@@ -210,18 +230,17 @@ def convert(optimizer_class, hyperparameters, *, weight=1.0, loss=1.0):
 
     Raises:
         ValueError: for a scale that is not positive and finite, an optimizer or hyperparameter of unknown unit,
-            and a result beyond the range of floats.
-        TypeError: for what is no number.
+            a change besides weight or loss, and a result beyond the range of floats.
+        TypeError: for what is no number, and no change.
 
     >>> convert(torch.optim.Adam, {"lr": 1e-3}, weight=10)
     {'lr': 0.01, 'eps': 1e-09}
     """
     weight, loss = check_scale("weight", weight), check_scale("loss", loss)
+    if change is not None:
+        weight, loss = check_change(change, weight, loss)
     units = units_of(optimizer_class, hyperparameters)
-    defaults = units.defaults
-    if isinstance(optimizer_class, type):
-        parameters = inspect.signature(optimizer_class).parameters.values()
-        defaults = {p.name: p.default for p in parameters if p.default is not p.empty}
+    defaults = defaults_of(optimizer_class)
     for name in hyperparameters:
         if name not in defaults and name not in units.hyperparameters:
             raise ValueError(f"hyperparameters[{name!r}]: unknown; known are {sorted(defaults)}")
@@ -234,6 +253,14 @@ def convert(optimizer_class, hyperparameters, *, weight=1.0, loss=1.0):
         if name in hyperparameters or new is not old:
             converted[name] = new
     return converted
+
+
+def defaults_of(optimizer_class):
+    """name → the value in use where none is given, of a class, or of ``Units`` as ``infer_units`` finds them."""
+    if isinstance(optimizer_class, Units):
+        return optimizer_class.defaults
+    parameters = inspect.signature(optimizer_class).parameters.values()
+    return {p.name: p.default for p in parameters if p.default is not p.empty}
 
 
 def convert_value(name, value, unit, weight, loss, reason=""):
@@ -263,6 +290,15 @@ def convert_value(name, value, unit, weight, loss, reason=""):
     if not math.isfinite(new) or (new == 0 and value != 0):
         raise ValueError(f"{name}={value!r} of unit {unit} times {factor:g} leaves the range of floats")
     return new
+
+
+def check_change(change, weight, loss):
+    """A change's factors of weight and loss; TypeError for none, ValueError where others are given besides."""
+    if not isinstance(change, Change):
+        raise TypeError(f"change={change!r} is not one of scaleinv.changes, such as changes.loss_times(8)")
+    if (weight, loss) != (1, 1):
+        raise ValueError(f"weight={weight!r}, loss={loss!r}: give these or change={change!r}, not both")
+    return change.weight, change.loss
 
 
 def check_scale(name, value):
