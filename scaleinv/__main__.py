@@ -92,15 +92,15 @@ def _units(given, rest):
 def _converted(given, rest):
     hyperparameters = hyperparameters_of(rest)
     named = {name: hyperparameters.pop(name) for name in list(hyperparameters) if name in CHANGES}
-    options = [f"--{name.replace('_', '-')} {example}" for name, (_, example) in CHANGES.items()]
+    options = {name: f"--{name.replace('_', '-')} {example}" for name, (_, example) in CHANGES.items()}
     if len(named) != 1:
-        raise ValueError(f"{len(named) or 'no'} changes are given; give one, as in {', '.join(options)}")
+        raise ValueError(f"{len(named) or 'no'} changes are given; give one, as in {', '.join(options.values())}")
     [(name, value)] = named.items()
     values = [_number(x) for x in (value if isinstance(value, tuple) else (value,))]
     try:
         change = CHANGES[name][0](*values)
     except TypeError as error:
-        raise TypeError(f"{value!r} is no value of it; give one as in {options[list(CHANGES).index(name)]}") from error
+        raise TypeError(f"{name}={value!r} is no such change; give one as in {options[name]}") from error
     optimizer = imported(given.optimizer)
     known = optimizer if optimizer in UNITS else measured(given.optimizer, hyperparameters)
     return convert_report(known, hyperparameters, change)
@@ -108,7 +108,7 @@ def _converted(given, rest):
 
 def _number(value):
     """"1/sqrt(512)" or "1/√512" as a number; another value as it is."""
-    root = re.fullmatch(r"1/(?:sqrt\((\d+)\)|√(\d+))", str(value))
+    root = re.fullmatch(r"1/(?:sqrt\(([1-9]\d*)\)|√([1-9]\d*))", str(value))
     return int(root[1] or root[2]) ** -0.5 if root else value
 
 

@@ -1,4 +1,4 @@
-"""``python -m scaleinv units``: words become hyperparameters, a report goes to stdout, and errors are one line."""
+"""``python -m scaleinv``: words become hyperparameters, a report goes to stdout, and errors are one line."""
 
 import subprocess
 import sys
@@ -145,18 +145,99 @@ def test_errors_are_one_line_with_a_way_out(command, words, said):
     assert [part for part in said if part not in err] == []
 
 
+@pytest.mark.parametrize(
+    "words, reason, rows, notes",
+    [
+        (
+            "AdamW --lr 1e-3 --loss-times 8",
+            "For all parameters: the loss is 8 times as large",
+            {"eps": "1e-08 8e-08 L W⁻¹ 8"},
+            ["As they are: lr, betas, weight_decay.", "max_norm of clip_grad_norm_, in L W⁻¹: times 8."],
+        ),
+        (
+            "torch.optim.SGD --lr 0.5 --sum-over 512",
+            "For all parameters: a sum over 512 is 512 times their mean.",
+            {"lr": "0.5 0.000976562 L⁻¹ W² 0.001953"},
+            ["As they are: momentum, dampening, weight_decay.", "times 512."],
+        ),
+        (
+            "SGD --lr 0.5 --weight-decay 1e-4 --lora-alpha 16,64",
+            "For lora_B alone: α is 4 times as large",
+            {"lr": "0.5 0.03125 L⁻¹ W² 0.0625", "weight_decay": "0.0001 0.0016 L W⁻² 16"},
+            ["multiplies the parameters (zeros stay zeros) by 0.25 and the optimizer's state"],
+        ),
+        (
+            "Adam --lr 1e-3 --gain 1/sqrt(256)",
+            "For the parameters with the gain alone: stored 16 times as large",
+            {"lr": "0.001 0.016 W 16", "eps": "1e-08 6.25e-10 L W⁻¹ 0.0625"},
+            ["multiplies the parameters (zeros stay zeros) by 16 and the optimizer's state"],
+        ),
+        (
+            "AdamW --start-times 10",
+            "For all parameters: parameters 10 times as large want steps 10 times as large",
+            {"lr": "0.001 0.01 W 10", "weight_decay": "0.01 0.001 W⁻¹ 0.1"},
+            ["It is the same training only where the module divides by 10 again."],
+        ),
+        (
+            "Adafactor --eps 1e-30,1e-3 --loss-times 8",
+            "For all parameters:",
+            {"eps": "(1e-30, 0.001) (8e-30, 0.001) (L W⁻¹, W) (8, 1)"},
+            ["As they are: lr, beta2_decay, d, weight_decay."],
+        ),
+        ("AdamW --eps 0 --loss-times 1", "For all parameters: the loss is as large as before", {}, ["As they are: lr"]),
+        (
+            "mine.Mine --lr 0.5 --loss-times 4",  # its units are measured
+            "For all parameters: the loss is 4 times as large",
+            {"lr": "0.5 0.125 L⁻¹ W² 0.25", "power": "1 4 L W⁻² 4"},
+            [],
+        ),
+    ],
+)
+def test_a_change_is_converted_with_its_reason(command, words, reason, rows, notes):
+    status, out, _ = command("convert " + words)
+    said = " ".join(out.split())
+    assert status == 0 and said.startswith(reason)
+    assert {name: " ".join(row(out, name)[1:]) for name in rows} == rows
+    assert [note for note in notes if note not in said] == []
+    assert "hyperparameter before after unit factor" in said or not rows
+    assert max(map(len, out.splitlines())) <= 80
+
+
+@pytest.mark.parametrize(
+    "words, said",
+    [
+        ("AdamW", ["no changes are given", "--loss-times 8, --sum-over 512, --lora-alpha 16,64"]),
+        ("AdamW --loss-times 8 --gain 2", ["2 changes are given; give one"]),
+        ("AdamW --loss-times abc", ["loss_times='abc' is no such change; give one as in --loss-times 8"]),
+        ("AdamW --lora-alpha 16", ["lora_alpha=16 is no such change; give one as in --lora-alpha 16,64"]),
+        ("AdamW --sum-over", ["sum_over=True is no such change; give one as in --sum-over 512"]),
+        ("AdamW --gain 0", ["factor=0 is not a scale"]),
+        ("AdamW --gain 1/sqrt(0)", ["gain='1/sqrt(0)'", "--gain 1/sqrt(512)"]),
+        ("RAdam --loss-times 8", ["lr=0.001 has no known unit", "SGD's steps"]),
+        ("AdamW --weigth-decay 1 --gain 2", ["hyperparameters['weigth_decay']: unknown"]),
+        ("torch.nn.Linear --gain 2", ["torch.nn.Linear is no optimizer"]),
+    ],
+)
+def test_a_conversion_that_cannot_be_is_one_line_with_a_way_out(command, words, said):
+    status, out, err = command("convert " + words)
+    assert (status, out) == (2, "")
+    assert err.startswith("python -m scaleinv convert: ") and err.count("\n") == 1
+    assert [part for part in said if part not in err] == []
+
+
 def test_help_has_an_example_that_works(command, capsys):
     status, out, err = command("")
     assert status == 2 and out == ""
-    for words in ("--help", "units --help"):
+    for words in ("--help", "units --help", "convert --help"):
         with pytest.raises(SystemExit) as ended:
             main(words.split())
         text = capsys.readouterr().out
         assert ended.value.code == 0
-        assert "usage: python -m scaleinv units OPTIMIZER" in text
-        example = next(line for line in text.splitlines() if line.startswith("python -m scaleinv units torch"))
-        assert example in err
-    assert command(example.removeprefix("python -m scaleinv "))[0] == 0
+        assert "python -m scaleinv units OPTIMIZER" in text or "python -m scaleinv convert OPTIMIZER" in text
+        examples = [line for line in text.splitlines() if line.startswith("python -m scaleinv") and "torch" in line]
+        assert len(examples) == 4 and not [example for example in examples if example not in err]
+    for example in examples[:3]:  # the last is an audit, of files
+        assert command(example.removeprefix("python -m scaleinv "))[0] == 0
 
 
 @pytest.mark.parametrize("words", ["units", "unitz AdamW"])
