@@ -498,3 +498,11 @@ def test_the_table_of_the_introduction_is_the_librarys():
     for name, *formulas in rows:
         table = UNITS[getattr(optim, name)].hyperparameters
         assert [unit_of(formula) for formula in formulas] == [table.get(column) for column in header[1:]], name
+
+
+def test_the_units_of_the_glossary_are_the_librarys():
+    rows = re.findall(r"^\|.*\| `(\w+)` \| (\S+) \|", (ROOT / "book" / "glossary.md").read_text(), re.MULTILINE)
+    units = UNITS[optim.AdamW].hyperparameters | UNITS[optim.AdamW].state
+    compared = {name: unit_of(formula) for name, formula in rows if name in units}
+    assert set(compared) == {"lr", "eps", "betas", "weight_decay", "exp_avg", "exp_avg_sq"}
+    assert compared == {name: units[name] for name in compared}
