@@ -504,5 +504,5 @@ def test_the_units_of_the_glossary_are_the_librarys():
     rows = re.findall(r"^\|.*\| `(\w+)` \| (\S+) \|", (ROOT / "book" / "glossary.md").read_text(), re.MULTILINE)
     units = UNITS[optim.AdamW].hyperparameters | UNITS[optim.AdamW].state
     compared = {name: unit_of(formula) for name, formula in rows if name in units}
-    assert set(compared) == {"lr", "eps", "betas", "weight_decay", "exp_avg", "exp_avg_sq"}
+    assert set(compared) == {"lr", "eps", "betas", "weight_decay", "exp_avg", "exp_avg_sq", "step"}
     assert compared == {name: units[name] for name in compared}
