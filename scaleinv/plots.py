@@ -18,8 +18,9 @@ COLOURS = {
     "Muon": "#7f8c00",
     "Lion": "#a44b18",
     "signSGD": "#a48700",
+    "LAMB": "#a8229d",
 }
-MARKERS = dict(zip(COLOURS, "osD^v*PXhp"))
+MARKERS = dict(zip(COLOURS, "osD^v*PXhp<"))
 
 # Keyword arguments of ``plot`` for a line on a map: legible on all its colours.
 ON_MAP = {"color": "white", "lw": 1.3, "path_effects": [withStroke(linewidth=2.6, foreground="black")]}
