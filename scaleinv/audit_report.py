@@ -13,6 +13,7 @@ from scaleinv.findings import percent
 
 COLOURS = {3: "bold red", 2: "bold yellow", 1: "dim"}
 WORDS = {3: "fault", 2: "warning", 1: "remark"}
+WORDY = "parameter", "layer", "shape"  # columns of words
 MOST = 60  # parameters shown; ``Audit.frame()`` has all
 
 
@@ -28,7 +29,7 @@ def audit_report(audit):
 
 def as_text(audit, width=110):
     """The report as plain text."""
-    console = Console(file=io.StringIO(), width=width, color_system=None)
+    console = Console(file=io.StringIO(), width=width, color_system=None, force_jupyter=False)
     console.print(audit_report(audit))
     return "\n".join(line.rstrip() for line in console.file.getvalue().rstrip().splitlines())
 
@@ -114,17 +115,21 @@ class _Fitting:
 def _table(headings, rows):
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
     for heading in headings:
-        words = heading in ("parameter", "layer", "shape")
-        table.add_column(heading, overflow="fold", justify="left" if words else "right")
+        table.add_column(heading, overflow="fold", justify="left" if heading in WORDY else "right")
     for row in rows:
         table.add_row(*map(Text, row))  # as they are: "[a]" is no markup
     return table
 
 
 def _html_table(headings, rows):
-    head = "".join(f"<th>{escape(heading)}</th>" for heading in headings)
-    body = "".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in rows)
-    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+    """Words to the left, numbers to the right; it scrolls where there is no room."""
+    looks = [f' style="text-align:{"left" if h in WORDY else "right"};padding:0 0.5em"' for h in headings]
+    head = "".join(f"<th{look}>{escape(heading)}</th>" for look, heading in zip(looks, headings))
+    body = "".join(
+        f"<tr>{''.join(f'<td{look}>{escape(cell)}</td>' for look, cell in zip(looks, row))}</tr>" for row in rows
+    )
+    table = f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+    return f'<div style="overflow-x:auto;margin:1em 0">{table}</div>'
 
 
 def _more(audit):

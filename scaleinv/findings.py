@@ -1,11 +1,11 @@
-"""What is unusual about an audit, each in a sentence: a finding is a small function from the audit to what it found.
+"""What is unusual about an audit, each in a sentence: a kind of finding is a small function from the audit to them.
 
 Every threshold stands in the function that uses it.
 """
 
 import math
 from bisect import bisect_left
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import median
 
 import torch
@@ -15,13 +15,14 @@ FAULT, WARNING, REMARK = 3, 2, 1
 
 @dataclass(frozen=True)
 class Finding:
-    """A sentence, which parameters it is about, how grave it is (3 a fault, 2 a warning, 1 a remark), and how far from
-    usual, by which findings of the same gravity are ranked."""
+    """A sentence, which parameters it is about, how grave it is (3 a fault, 2 a warning, 1 a remark), how far from
+    usual, by which findings of the same gravity are ranked, and its kind, one of ``KINDS``."""
 
     severity: int
     text: str
     parameters: tuple = ()
     size: float = 0.0
+    kind: str = ""
 
     def __str__(self):
         return self.text
@@ -29,7 +30,7 @@ class Finding:
 
 def findings_of(audit):
     """All findings, the gravest first."""
-    found = [finding for look in LOOKS for finding in look(audit)]
+    found = [replace(finding, kind=kind) for kind, look in KINDS.items() for finding in look(audit)]
     return sorted(found, key=lambda finding: (-finding.severity, -finding.size))
 
 
@@ -95,14 +96,18 @@ def much_decay(audit):
 
 def moves_unlike_the_rest(audit):
     """More than ten times as far as the median of the others, and more than 1 % a step; or, a matrix among matrices,
-    less than a tenth.  The worst one is told of each."""
+    less than a tenth.  The worst one is told of each.
+
+    Left out are biases in their first 100 steps that these can have made from zero: they have no scale yet.
+    """
     rows = [row for row in _trained(audit) if row.relative > 0]
     everyone = sorted(row.relative for row in rows)
     matrices = sorted(row.relative for row in rows if len(row.shape) > 1)
     fast, slow = [], []
     for row in rows:
         rest, alike = _median_without(row.relative, everyone), _median_without(row.relative, matrices)
-        if row.relative > 10 * rest and row.relative > 0.01:
+        young = len(row.shape) < 2 and 0 < row.step <= 100 and row.rms < 2 * row.step * row.change
+        if row.relative > 10 * rest and row.relative > 0.01 and not young:
             fast.append((row.relative / rest, row, f"the median of the rest {percent(rest)}"))
         elif len(row.shape) > 1 and row.relative < alike / 10:
             slow.append((alike / row.relative, row, f"the median of the other matrices {percent(alike)}"))
@@ -115,12 +120,13 @@ def moves_unlike_the_rest(audit):
 
 
 def all_move_far(audit):
-    relative = [row.relative for row in _trained(audit) if row.relative > 0]
-    if relative and median(relative) > 0.1:
+    rows = [row for row in _trained(audit) if row.relative > 0]
+    relative = [row.relative for row in rows]
+    if rows and median(relative) > 0.1:
         text = (
             f"a step changes the median tensor by {percent(median(relative))}: lr is large for parameters this small."
         )
-        yield Finding(WARNING, text, (), median(relative))
+        yield Finding(WARNING, text, _names(row for row in rows if row.relative > 0.1), median(relative))
 
 
 def clipping_sets_the_step(audit):
@@ -158,6 +164,7 @@ def left_out(audit):
 
 
 def zero(audit):
+    """As biases usually do: so it comes last of the remarks, however many there are."""
     for steps, word in ((0, "starts at"), (1, "is")):
         rows = [row for row in _trained(audit) if row.rms == 0 and min(row.step, 1) == steps]
         if rows:
@@ -167,7 +174,7 @@ def zero(audit):
             step = (
                 f"its absolute step is{law}{' =' if law and of else ''}{of}" if law or of else "its step is not known"
             )
-            yield _about(rows, REMARK, len(rows), f"{{}} {word} zero: its relative step is undefined, {step}.")
+            yield _about(rows, REMARK, 0.0, f"{{}} {word} zero: its relative step is undefined, {step}.")
 
 
 def unit_not_known(audit):
@@ -177,10 +184,13 @@ def unit_not_known(audit):
         yield Finding(REMARK, f"{note}.", _names(rows))
 
 
-LOOKS = (
-    not_finite, lr_of_different_units, lost_to_rounding, most_below_eps, much_decay, moves_unlike_the_rest,
-    all_move_far, clipping_sets_the_step, no_gradient, left_out, zero, unit_not_known,
-)  # fmt: skip
+KINDS = {
+    look.__name__: look
+    for look in (
+        not_finite, lr_of_different_units, lost_to_rounding, most_below_eps, much_decay, moves_unlike_the_rest,
+        all_move_far, clipping_sets_the_step, no_gradient, left_out, zero, unit_not_known,
+    )
+}  # fmt: skip
 
 
 def _trained(audit):

@@ -5,6 +5,7 @@ import io
 import math
 import re
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -528,6 +529,46 @@ def test_tensors_that_move_far_less_and_all_that_move_far():
     assert first(model, adamw(model, lr=0.1)).startswith("a step changes the median tensor by ")
 
 
+def test_zero_biases_do_not_hide_a_tensor_that_moves_unlike_the_rest():
+    model = models.gpt(16, 8)
+    with torch.no_grad():
+        model.token.weight *= 20
+    found = audit(model, adamw(model)).findings
+    assert [finding.kind for finding in found] == ["moves_unlike_the_rest", "zero"]
+    assert found[0].parameters == ("token.weight",) and found[0].size < len(found[1].parameters)
+
+
+@pytest.mark.parametrize("steps", [1, 5])
+def test_a_bias_just_made_from_zero_has_no_scale_to_move_unlike(steps):
+    def unlike(model):
+        trained(model, optimizer := adamw(model), steps)
+        return [f.parameters for f in audit(model, optimizer).findings if f.kind == "moves_unlike_the_rest"]
+
+    model = models.mlp()
+    for layer in (model[1], model[3]):
+        nn.init.zeros_(layer.bias)
+    assert unlike(model) == []
+    model = models.mlp()
+    with torch.no_grad():
+        model[1].weight /= 1e4
+    assert unlike(model)[0] == ("1.weight",)
+
+
+def test_all_that_move_far_are_named():
+    model = models.mlp()
+    with torch.no_grad():
+        model[3].weight *= 100
+    (finding,) = audit(model, adamw(model, lr=0.1)).findings[:1]
+    assert finding.kind == "all_move_far" and finding.parameters == ("1.weight", "1.bias", "3.bias")
+
+
+def test_a_finding_says_its_kind_and_chapter_9_what_to_do_about_each():
+    model = models.mlp().to(torch.bfloat16)
+    assert audit(model, adamw(model, lr=1e-5)).findings[0].kind == "lost_to_rounding"
+    page = (Path(__file__).parent.parent / "book" / "9_audit_your_model.ipynb").read_text()
+    assert re.findall(r"\| `(\w+)` \| \w", page) and set(findings.KINDS) == set(re.findall(r'"\| `(\w+)` \|', page))
+
+
 def test_findings_are_ranked():
     model = models.gpt(16, 1)
     gradients(model)
@@ -577,6 +618,13 @@ def test_it_prints_as_text_and_shows_in_a_notebook():
     text, page = str(found), found._repr_html_()
     assert "<odd>[red].weight" in text and repr(found) == text
     assert "&lt;odd&gt;[red].weight" in page and page.count("<tr>") == 2 + 1 + len(found.rows)
+
+
+def test_in_a_notebook_it_is_shown_once(monkeypatch):
+    monkeypatch.setattr("rich.console._is_jupyter", lambda: True)
+    monkeypatch.setattr("rich.jupyter.display", lambda *args: pytest.fail("displayed by rich besides"))
+    model = models.mlp()
+    assert "1.weight" in str(audit(model, adamw(model)))
 
 
 # Bad input.
