@@ -95,8 +95,8 @@ def much_decay(audit):
 
 
 def moves_unlike_the_rest(audit):
-    """More than ten times as far as the median of the others, and more than 1 % a step; or, a matrix among matrices,
-    less than a tenth.  The worst one is told of each.
+    """More than ten times as far as the median of the others, and more than 1 % a step; or, a matrix among three or
+    more, less than a tenth.  The worst one is told of each.
 
     Left out are biases in their first 100 steps that these can have made from zero: they have no scale yet.
     """
@@ -109,14 +109,14 @@ def moves_unlike_the_rest(audit):
         young = len(row.shape) < 2 and 0 < row.step <= 100 and row.rms < 2 * row.step * row.change
         if row.relative > 10 * rest and row.relative > 0.01 and not young:
             fast.append((row.relative / rest, row, f"the median of the rest {percent(rest)}"))
-        elif len(row.shape) > 1 and row.relative < alike / 10:
+        elif len(row.shape) > 1 and len(matrices) > 2 and row.relative < alike / 10:
             slow.append((alike / row.relative, row, f"the median of the other matrices {percent(alike)}"))
-    for severity, found in ((WARNING, fast), (REMARK, slow)):
+    for found in (fast, slow):
         if found:
             found.sort(key=lambda each: -each[0])
             ratio, row, rest = found[0]
             text = f"{{}} moves {percent(row.relative)} a step, {rest}."
-            yield _about([row for _, row, _ in found], severity, ratio, text)
+            yield _about([row for _, row, _ in found], WARNING, ratio, text)
 
 
 def all_move_far(audit):

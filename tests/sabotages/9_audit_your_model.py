@@ -25,10 +25,12 @@ SABOTAGES = [
         "asked for vowels without stress",
         {'held_out=True, on="cpu"))\nshare': 'held_out=True, stress=False, on="cpu"))\nshare'},
     ),
-    (["9.9 in"], "in float32", {"model = model.to(torch.bfloat16)": "model = model.to(torch.float32)"}),
-    (["9.9 place"], "mended by nothing", {"model.forward = cast(model.forward)": "model = model.to(torch.bfloat16)"}),
+    (["9.9 head", "9.10 loss"], "stored plainly", {'stored=case != "never faulty"': "stored=False"}),
+    (["9.9 place", "9.10 mended"], "lr kept", {'head.scale if case == "mended" else 1.0': "1.0"}),
+    (["9.11 in"], "in float32", {"model = model.to(torch.bfloat16)": "model = model.to(torch.float32)"}),
+    (["9.11 place"], "mended by nothing", {"model.forward = cast(model.forward)": "model = model.to(torch.bfloat16)"}),
     (
-        ["9.10 stored × 1024: predicted"],
+        ["9.12 stored × 1024: predicted"],
         "settings kept",
         {
             "rescale(model, optimizer, weight=dict.fromkeys(names, 1024.0))": (
@@ -36,9 +38,9 @@ SABOTAGES = [
             )
         },
     ),
-    (["9.10 stored × 1024: place"], "in float32", {'tuned("faulty")\nbefore': 'tuned("mended")\nbefore'}),
+    (["9.12 stored × 1024: place"], "in float32", {'tuned("faulty")\nbefore': 'tuned("mended")\nbefore'}),
     (
-        ["9.11"],
+        ["9.13"],
         "faulty and mended change places",
         {
             'gap["faulty"], at_least=0.3)': 'gap["mended"], at_least=0.3)',
@@ -46,14 +48,14 @@ SABOTAGES = [
             'moved["faulty"], at_most': 'moved["mended"], at_most',
         },
     ),
-    (["9.12"], "of another network", {"same = audit(model, optimizer)": "same = found['never faulty'] and report"}),
+    (["9.14"], "of another network", {"same = audit(model, optimizer)": "same = found['never faulty'] and report"}),
     (
-        ["9.13 divided by 64: columns"],
+        ["9.15 divided by 64: columns"],
         "stored numbers divided",
         {"model = faint(factor)": "model = faint(1.0); model[-1].weight.data /= factor; model"},
     ),
-    (["9.13 divided by 64: last"], "not divided", {"out: out / factor": "out: out"}),
-    (["9.14 tokens"], "a usual start", {"small = language(2e-4,": "small = language(0.02,"}),
-    (["9.14 loss"], "not converted", {"changes.start_times(0.01)": "changes.start_times(1)"}),
-    (["9.15"], "beside the mended run", {'first[case] / first["never faulty"]': 'first[case] / first["mended"]'}),
+    (["9.15 divided by 64: last"], "not divided", {"out: out / factor": "out: out"}),
+    (["9.16 tokens"], "a usual start", {"small = language(2e-4,": "small = language(0.02,"}),
+    (["9.16 loss"], "not converted", {"changes.start_times(0.01)": "changes.start_times(1)"}),
+    (["9.17"], "beside the mended run", {'first[case] / first["never faulty"]': 'first[case] / first["mended"]'}),
 ]
