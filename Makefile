@@ -3,13 +3,13 @@ PYTHON ?= python3
 RUN := .venv/bin/python
 NEW := _build/new
 
-.PHONY: book test lab bench notebooks atlas environment clean
+.PHONY: book test browser-test pdf lab bench notebooks atlas environment clean
 .DEFAULT_GOAL := book
 
 # The book's networks are small: a second thread gains nothing, and waits long for its turn on a busy machine.
-book test notebooks atlas: export OMP_NUM_THREADS ?= 1
+book pdf test notebooks atlas: export OMP_NUM_THREADS ?= 1
 # A progress bar shows times: in a stored output or on a page it would differ from run to run.
-book: export TQDM_DISABLE ?= 1
+book pdf: export TQDM_DISABLE ?= 1
 
 environment:
 	@$(PYTHON) tools/environment.py
@@ -27,6 +27,19 @@ book: environment
 # and for each file one worker.
 test: environment
 	@$(RUN) -m pytest -n logical --maxprocesses 8 --dist loadfile book tests
+
+# Every page of the rendered book in a real browser, which has to be there: chromium or the like.
+browser-test: environment
+	@[ -e _build/html/index.html ] || $(MAKE) book
+	@$(RUN) -m pip install -qq --disable-pip-version-check -r tools/browser/requirements.txt
+	@$(RUN) tools/browser
+
+# The whole book on paper.
+pdf: environment
+	@$(RUN) -m pip install -qq --disable-pip-version-check -r tools/browser/requirements.txt
+	@rm -rf _build/single
+	@.venv/bin/jupyter-book build . --builder singlehtml --path-output _build/single -W -n --keep-going --quiet >/dev/null
+	@$(RUN) tools/browser/pdf.py _build/single/_build/singlehtml _build/book.pdf
 
 lab: environment
 	@$(RUN) -m jupyterlab book

@@ -67,7 +67,7 @@ def fill(app, doctree, page):
                     warn(page, f"{mark} names claim {pattern}, which no page has made")
                 of_line += matching
             named.update(of_line)
-            html.append(f"<h3>{escape(mark)}</h3><p>{escape(words)}</p>" + table(app, page, of_line))
+            html.append(f"<h2>{escape(mark)}</h2><p>{escape(words)}</p>" + table(app, page, of_line))
         for claim in claims:
             if claim not in named:
                 warn(page, f"claim {claim.match['number']} of {claim.page} stands under no line")
