@@ -27,7 +27,7 @@ ON_MAP = {"color": "white", "lw": 1.3, "path_effects": [withStroke(linewidth=2.6
 
 _STYLE = {
     "figure.figsize": (6.0, 3.8),
-    "figure.dpi": 150,
+    "figure.dpi": 200,
     "figure.facecolor": "none",
     "figure.constrained_layout.use": True,
     "axes.facecolor": "none",
