@@ -18,7 +18,6 @@ import scaleinv.exponents
 from scaleinv import UNITS, Unit, convert, infer_units, rescale
 from scaleinv.units import ONE, G, L, W, units_of
 
-
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 

@@ -27,7 +27,6 @@ from scaleinv.laws import (
     update_rms,
 )
 
-
 rates = st.floats(0, 0.999)
 correlations = st.floats(-0.99, 0.99)
 

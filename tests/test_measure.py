@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 
 from scaleinv import relative_change, relative_distance, ulp_distance
 
-
 BITS = {torch.float64: 64, torch.float32: 32, torch.float16: 16, torch.bfloat16: 16}
 SIGNED = {64: torch.int64, 32: torch.int32, 16: torch.int16}
 NUMPY = {torch.float64: np.float64, torch.float32: np.float32, torch.float16: np.float16}

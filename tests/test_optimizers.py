@@ -107,8 +107,8 @@ def one_step(optimizer, t, g, w, buffers):
 
 
 def addends(optimizer, t, g, w, buffers, h=1e-6):
-    """For each result y of a step, Σ |x·∂y/∂x| over the inputs x (gradient, parameter, buffers), y's condition: of a sum
-    the addends, traced back through cancellations in earlier sums.  Central differences in float64."""
+    """For each result y of a step, Σ |x·∂y/∂x| over the inputs x (gradient, parameter, buffers), y's condition: of a
+    sum the addends, traced back through cancellations in earlier sums.  Central differences in float64."""
     inputs = {"g": g.double(), "w": w.double(), **{b: x.double() for b, x in buffers.items()}}
     total = {y: torch.zeros_like(x) for y, x in inputs.items() if y != "g"}
     for name in inputs:

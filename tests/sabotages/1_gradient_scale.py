@@ -20,7 +20,10 @@ SABOTAGES = [
     (
         ["1.7", "1.8"],
         "Adam and SGD change places",
-        {"trained(optim.Adam, 1e-2)": "trained(optim.SGD, 1e-2)", "trained(optim.SGD, 10.0": "trained(optim.Adam, 10.0"},
+        {
+            "trained(optim.Adam, 1e-2)": "trained(optim.SGD, 1e-2)",
+            "trained(optim.SGD, 10.0": "trained(optim.Adam, 10.0",
+        },
     ),
     (
         ["1.9"],

@@ -32,7 +32,11 @@ SABOTAGES = [
         {"largest_update(0.9, 0.999), ": "largest_update(0.9, 0.99), ", "update(0.95, 0.95)": "update(0.95, 0.99)"},
     ),
     (["2.8"], "1 taken for a bound", {"corrected / largest_update(*betas, step=steps)": "corrected"}),
-    (["2.9"], "all gradients taken for noise", {"update_rms(0.9, snr=signal_to_noise(g)).item(),\n    ": "update_rms(0.9).item(),\n    "}),
+    (
+        ["2.9"],
+        "all gradients taken for noise",
+        {"update_rms(0.9, snr=signal_to_noise(g)).item(),\n    ": "update_rms(0.9).item(),\n    "},
+    ),
     (["2.10"], "weights at rest", {"batches, 600, lr=1e-3": "batches, 600, lr=0.0"}),
     (["2.11"], "v remembers nothing", {"(signal + 1) * memory).sqrt().item()": "(signal + 1)) ** 0.5"}),
 ]

@@ -40,7 +40,11 @@ SABOTAGES = [
         "every second step turned around",
         {"rms(w[-1] - w[0])": "rms(((w[1:] - w[:-1]) * (-1.0) ** torch.arange(len(w) - 1)[:, None]).sum(dim=0))"},
     ),
-    (["3.12"], "slower growth", {"largest_update_gradients(0.9, 0.999, 300)": "largest_update_gradients(0.9, 0.95, 300)"}),
+    (
+        ["3.12"],
+        "slower growth",
+        {"largest_update_gradients(0.9, 0.999, 300)": "largest_update_gradients(0.9, 0.95, 300)"},
+    ),
     (
         ["3.13"],
         "√T taken for the limit, T·lr for the bound",

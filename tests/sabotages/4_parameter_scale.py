@@ -67,7 +67,10 @@ measured = {cls: infer_units(clamped(cls),"""
     (
         ["4.12 Adam, slope", "4.12 AdamW", "4.12 SGD", "4.12 LAMB"],
         "lr goes up with the square root of the scale besides",
-        {"    return found.loss.isel(step=-1)\n": "    return tilted(found.loss.isel(step=-1))\n", "def losses(": TILTED},
+        {
+            "    return found.loss.isel(step=-1)\n": "    return tilted(found.loss.isel(step=-1))\n",
+            "def losses(": TILTED,
+        },
     ),
     (["4.13 difference", "4.13 and"], "cases 2 and 3 change places", {"for n, (k, lr) in CASES": SWAPPED}),
     (["4.14"], "λ follows the scale", {'"weight_decay": 1.0': '"weight_decay": lambda k: 1 / k'}),
