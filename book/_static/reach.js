@@ -8,6 +8,7 @@ window.addEventListener("load", async () => {
   side?.setAttribute("role", "complementary");
   side?.setAttribute("aria-label", "Side bar");
   for (const entry of document.querySelectorAll("[role=doc-biblioentry]")) entry.setAttribute("role", "listitem");
+  for (const fold of document.querySelectorAll("nav summary")) fold.setAttribute("aria-label", "Pages below");
 
   // A formula that scrolls can be reached, to be scrolled; so can a box within an output.
   await window.MathJax?.startup?.promise;
