@@ -33,7 +33,12 @@ SABOTAGES = [
         {"torch.randperm(x.shape[1])": "torch.arange(x.shape[1])"},
     ),
     (
-        ["8.28"],
+        ["8.28 μP", "8.30 lr of 16 at 256, μP"],
+        "μP's start without its gains, one lr for all layers",
+        {"gains = NONE, GAINS[name],": "gains = NONE, NONE,"},
+    ),
+    (
+        ["8.28 standard"],
         "the two starts change places",
         {"standard, own, other = ({n: fits": "own, standard, other = ({n: fits"},
     ),
@@ -43,7 +48,7 @@ SABOTAGES = [
         {"standard, own, other = ({n: fits": "standard, other, own = ({n: fits"},
     ),
     (
-        ["8.30 lr of 16 at 256, standard", "8.30 lr of 16 at 256, μP"],
+        ["8.30 lr of 16 at 256, standard"],
         "the two starts change places",
         {"standard, own, other = ({n: price": "own, standard, other = ({n: price"},
     ),
