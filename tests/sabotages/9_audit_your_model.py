@@ -3,18 +3,14 @@
 SABOTAGES = [
     (["9.1"], "an eps that sets the step", {"**GIVEN)\npredicted": "**GIVEN, eps=1.0)\npredicted"}),
     (
-        ["9.2 tied", "9.2 tensors"],
+        ["9.2 tied", "9.2 tensors", "9.3 loss above never faulty: faulty"],
         "no fault planted",
         {'{"faulty": (1.0, None), "mended": (1.0, tokens)}': '{"faulty": (0.02, None), "mended": (1.0, tokens)}'},
     ),
-    (["9.2 place"], "lr kept", {"changes.start_times(50)": "changes.start_times(1)"}),
     (
-        ["9.3"],
-        "faulty and mended change places",
-        {
-            'gap["faulty"], at_least=1)': 'gap["mended"], at_least=1)',
-            'gap["mended"], at_most=0.2)': 'gap["faulty"], at_most=0.2)',
-        },
+        ["9.2 place", "9.3 loss above never faulty: mended"],
+        "lr kept",
+        {"changes.start_times(50)": "changes.start_times(1)"},
     ),
     (["9.4 SGD", "9.5 loss"], "the mean as it was", {'"faulty": (64.0, MEAN)': '"faulty": (1.0, MEAN)'}),
     (["9.4 place", "9.5 mended"], "lr kept", {"changes.sum_over(64)": "changes.sum_over(1)"}),
@@ -27,8 +23,16 @@ SABOTAGES = [
     ),
     (["9.9 head", "9.10 loss"], "stored plainly", {'stored=case != "never faulty"': "stored=False"}),
     (["9.9 place", "9.10 mended"], "lr kept", {'head.scale if case == "mended" else 1.0': "1.0"}),
-    (["9.11 in"], "in float32", {"model = model.to(torch.bfloat16)": "model = model.to(torch.float32)"}),
-    (["9.11 place"], "mended by nothing", {"model.forward = cast(model.forward)": "model = model.to(torch.bfloat16)"}),
+    (
+        ["9.11 in", "9.13 loss above never faulty: faulty", "9.13 in bfloat16"],
+        "in float32",
+        {"model = model.to(torch.bfloat16)": "model = model.to(torch.float32)"},
+    ),
+    (
+        ["9.11 place", "9.13 loss above never faulty: mended"],
+        "mended by nothing",
+        {"model.forward = cast(model.forward)": "model = model.to(torch.bfloat16)"},
+    ),
     (
         ["9.12 stored × 1024: predicted"],
         "settings kept",
@@ -39,15 +43,6 @@ SABOTAGES = [
         },
     ),
     (["9.12 stored × 1024: place"], "in float32", {'tuned("faulty")\nbefore': 'tuned("mended")\nbefore'}),
-    (
-        ["9.13"],
-        "faulty and mended change places",
-        {
-            'gap["faulty"], at_least=0.3)': 'gap["mended"], at_least=0.3)',
-            'abs(gap["mended"]), at_most': 'abs(gap["faulty"]), at_most',
-            'moved["faulty"], at_most': 'moved["mended"], at_most',
-        },
-    ),
     (["9.14"], "of another network", {"same = audit(model, optimizer)": "same = found['never faulty'] and report"}),
     (
         ["9.15 divided by 64: columns"],
