@@ -21,9 +21,8 @@ def convert_report(optimizer_class, hyperparameters, change):
         cells = [(n, value_said(a), value_said(b), *_unit_and_factor(unit, change)) for n, unit, a, b in rows]
         parts += [Text(), table(("hyperparameter", "before", "after", "unit", "factor"), cells), Text()]
     changed = [row[0] for row in rows]
-    return Group(
-        *parts, Text(" ".join(_notes(change, [name for name in units if name in old and name not in changed])))
-    )
+    kept = [name for name in units if name in old and name not in changed]
+    return Group(*parts, Text(" ".join(_notes(change, kept))))
 
 
 def _unit_and_factor(unit, change):
