@@ -3,11 +3,11 @@ PYTHON ?= python3
 RUN := .venv/bin/python
 NEW := _build/new
 
-.PHONY: book test browser-test pdf lab bench notebooks atlas environment clean
+.PHONY: book test test-library browser-test pdf lab bench notebooks atlas environment clean
 .DEFAULT_GOAL := book
 
 # The book's networks are small: a second thread gains nothing, and waits long for its turn on a busy machine.
-book pdf test notebooks atlas: export OMP_NUM_THREADS ?= 1
+book pdf test test-library notebooks atlas: export OMP_NUM_THREADS ?= 1
 # A progress bar shows times: in a stored output or on a page it would differ from run to run.
 book pdf: export TQDM_DISABLE ?= 1
 
@@ -27,6 +27,10 @@ book: environment
 # and for each file one worker.
 test: environment
 	@$(RUN) -m pytest -n logical --maxprocesses 8 --dist loadfile book tests
+
+# The library's tests alone.
+test-library: environment
+	@$(RUN) -m pytest -n logical --maxprocesses 8 --dist worksteal tests/library
 
 # Every page of the rendered book in a real browser, which has to be there: chromium or the like.
 browser-test: environment

@@ -8,7 +8,7 @@ os.environ.setdefault("TQDM_DISABLE", "1")
 import pytest
 from hypothesis import settings
 
-from scaleinv.threads import threads
+from scaleinv._threads import threads
 
 settings.register_profile("scaleinv", deadline=None, derandomize=True)
 settings.load_profile("scaleinv")

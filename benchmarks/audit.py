@@ -8,7 +8,8 @@ from pathlib import Path
 
 import torch
 
-from scaleinv import audit, models
+from scaleinv import audit
+from scaleinv.book import models
 
 STEPS = 5
 

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from scaleinv.record import Recorder
+from scaleinv.recorder import Recorder
 
 BATCH, LENGTH, CHARACTERS = 8, 128, 65
 STEPS = 15

@@ -15,11 +15,12 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from scaleinv import columns, optimizers
-from scaleinv.data import batches
-from scaleinv.ensemble import Ensemble, Job, Training
-from scaleinv.models import mlp
-from scaleinv.replay import traced
+from scaleinv import optimizers
+from scaleinv._sweep import columns
+from scaleinv.book.data import batches
+from scaleinv._sweep.ensemble import Ensemble, Job, Training
+from scaleinv.book.models import mlp
+from scaleinv._sweep.replay import traced
 
 STEPS, RUNS, MEMBERS = 100, 5, (64, 128, 256, 1024)
 

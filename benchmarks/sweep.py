@@ -22,9 +22,9 @@ import torch
 from torch import nn
 
 from scaleinv import optimizers, sweep
-from scaleinv.data import batches, device
-from scaleinv.models import mlp
-from scaleinv.threads import threads
+from scaleinv.book.data import batches, device
+from scaleinv.book.models import mlp
+from scaleinv._threads import threads
 
 STEPS, BATCH, WIDTH = 100, 64, 32
 ACTIVATIONS = {"ReLU": nn.ReLU, "Tanh": nn.Tanh}

@@ -3,37 +3,50 @@
 >>> import torch, scaleinv
 >>> print(scaleinv.units_of(torch.optim.Adam).hyperparameters["lr"])
 W
+
+Names resolve when they are first used, so that ``import scaleinv`` takes no longer than ``import torch``.
 """
 
-from scaleinv import changes
-from scaleinv.audit import Audit, audit
-from scaleinv.infer import infer_units
-from scaleinv.inferred import InferredUnits
-from scaleinv.measure import relative_change, relative_distance, ulp_distance
-from scaleinv.record import Recorder
-from scaleinv.reparam import effective_parameters, fold_parameters, rescale, scale_parameters
-from scaleinv.sweep import sweep
-from scaleinv.units import UNITS, Change, Unit, Units, convert, units_of
+from importlib import import_module
 
-__all__ = [
-    "UNITS",
-    "Audit",
-    "Change",
-    "InferredUnits",
-    "Recorder",
-    "Unit",
-    "Units",
-    "audit",
-    "changes",
-    "convert",
-    "effective_parameters",
-    "fold_parameters",
-    "infer_units",
-    "relative_change",
-    "relative_distance",
-    "rescale",
-    "scale_parameters",
-    "sweep",
-    "ulp_distance",
-    "units_of",
-]
+_HOMES = {  # public name -> the module it lives in
+    "UNITS": "known_optimizers",
+    "Audit": "_audit",
+    "Change": "changes",
+    "InferredUnits": "_infer",
+    "Recorder": "recorder",
+    "Unit": "units",
+    "Units": "units",
+    "audit": "_audit",
+    "convert": "_convert",
+    "effective_parameters": "reparam",
+    "fold_parameters": "reparam",
+    "infer_units": "_infer",
+    "relative_change": "measure",
+    "relative_distance": "measure",
+    "rescale": "reparam",
+    "scale_parameters": "reparam",
+    "sweep": "_sweep",
+    "ulp_distance": "measure",
+    "units_of": "known_optimizers",
+}
+_MODULES = (
+    "atlas", "book", "changes", "curves", "known_optimizers", "laws", "measure", "optimizers", "recorder", "reparam",
+    "units",
+)  # fmt: skip
+
+__all__ = sorted([*_HOMES, *_MODULES])
+
+
+def __getattr__(name):
+    if name in _MODULES:
+        return import_module(f"scaleinv.{name}")
+    if name in _HOMES:
+        value = getattr(import_module(f"scaleinv.{_HOMES[name]}"), name)
+        globals()[name] = value
+        return value
+    raise AttributeError(f"module 'scaleinv' has no attribute {name!r}; it has {', '.join(__all__)}")
+
+
+def __dir__():
+    return [*globals(), *__all__]

@@ -6,7 +6,37 @@
 {'lr': 0.0125}
 """
 
-from scaleinv.units import Change, check_scale
+from dataclasses import dataclass
+
+from scaleinv._checks import check_scale
+
+
+@dataclass(frozen=True)
+class Change:
+    """A change of units; ``scaleinv.changes`` makes them from what people change.
+
+    Attributes:
+        reason: why these factors, in words.
+        weight: the factor of the stored parameters, for which the module's own code makes up.
+        loss: the factor of the loss.
+        of: which parameters it concerns, in words.
+        exact: whether the training is the same one; else only its steps relative to the parameters are.
+    """
+
+    reason: str
+    weight: float = 1.0
+    loss: float = 1.0
+    of: str = "all parameters"
+    exact: bool = True
+
+
+def check_change(change, weight, loss):
+    """A change's factors of weight and loss; TypeError for none, ValueError where others are given besides."""
+    if not isinstance(change, Change):
+        raise TypeError(f"change={change!r} is not one of scaleinv.changes, such as changes.loss_times(8)")
+    if (weight, loss) != (1, 1):
+        raise ValueError(f"weight={weight!r}, loss={loss!r}: give these or change={change!r}, not both")
+    return change.weight, change.loss
 
 
 def loss_times(factor):

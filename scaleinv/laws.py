@@ -10,7 +10,7 @@ its autocorrelation at lag one: ρᵏ at lag k, as in an AR(1) process, x ← ρ
 
 import torch
 
-from scaleinv.ranges import CORRELATION, POSITIVE_RATE, SLOW_RATE, STEPS_OR_INFINITE, checked
+from scaleinv._checks import CORRELATION, POSITIVE_RATE, SLOW_RATE, STEPS_OR_INFINITE, checked
 
 __all__ = [
     "displacement", "drift_rate", "drifting_update", "equilibrium_rms", "equilibrium_step", "largest_update",

@@ -20,7 +20,7 @@ are computed with in float32: the state is rounded back, and the updates stay in
 
 import torch
 
-from scaleinv.rule import Optimizer, apply_updates, norm, power, rule
+from scaleinv._rule import Optimizer, apply_updates, norm, power, rule
 
 __all__ = [
     "Optimizer", "adadelta", "adagrad", "adam", "adamax", "adamw", "apply_updates", "lamb", "lion", "nadam", "radam",

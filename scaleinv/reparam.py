@@ -5,7 +5,6 @@ hyperparameter and every state buffer is multiplied by what its unit says.  ``fo
 """
 
 import difflib
-from dataclasses import dataclass
 from functools import partial
 
 import torch
@@ -13,31 +12,9 @@ from torch import nn
 from torch.nn.parameter import is_lazy
 from torch.nn.utils import parametrize
 
-from scaleinv.conversion import Conversion, multiplied
-from scaleinv.units import check_change, check_scale
-
-
-class Scale(nn.Module):
-    """Parametrization by a scaled parameter: stores w' = k·w and shows w = w'/k.  ``k`` is saved with the model."""
-
-    def __init__(self, k):
-        super().__init__()
-        self.k = k
-
-    def forward(self, scaled):
-        return scaled / self.k
-
-    def right_inverse(self, weight):
-        return weight * self.k
-
-    def get_extra_state(self):
-        return self.k
-
-    def set_extra_state(self, state):
-        self.k = state
-
-    def extra_repr(self):
-        return f"k={self.k:g}"
+from scaleinv._reparam import Conversion, Scale, multiplied, parameter_slots
+from scaleinv._checks import check_scale
+from scaleinv.changes import check_change
 
 
 def scale_parameters(module, k):
@@ -159,40 +136,6 @@ def effective_parameters(module):
     return {name: getattr(slot.owner, slot.attribute).detach().clone() for name, slot in slots}
 
 
-# Where the parameters are.
-
-
-@dataclass
-class _Slot:
-    """A parameter's place: ``owner.attribute``, and its ``Scale``, if it has one."""
-
-    owner: nn.Module
-    attribute: str
-    parameter: nn.Parameter
-    scale: Scale | None
-    names: list
-    shared: bool = False
-
-
-def parameter_slots(module):
-    """name → slot; a scaled parameter keeps the name that it had before it was scaled."""
-    if not isinstance(module, nn.Module):
-        raise TypeError(f"module={module!r} is not a torch.nn.Module")
-    slots, by_parameter = {}, {}
-    for full, parameter in module.named_parameters(remove_duplicate=False):
-        path, _, attribute = full.rpartition(".")
-        owner, scale, name = module.get_submodule(path), None, full
-        if isinstance(owner, parametrize.ParametrizationList) and isinstance(owner[0], Scale):
-            scale = owner[0]
-            path, _, attribute = path.rpartition(".")
-            path = path.removesuffix("parametrizations").removesuffix(".")
-            owner, name = module.get_submodule(path), f"{path}.{attribute}".removeprefix(".")
-        slot = slots[name] = by_parameter.setdefault(parameter, _Slot(owner, attribute, parameter, scale, []))
-        slot.names.append(name)
-        slot.shared |= slot.owner is not owner or slot.attribute != attribute
-    return slots
-
-
 def _factors(argument, value, slots):
     """name → factor, for the parameters whose scale is to change."""
     if not isinstance(value, dict):
@@ -253,3 +196,6 @@ def _load_plain(attribute, module, state_dict, prefix, *args):
         k = module.parametrizations[attribute][0].k
         state_dict[f"{prefix}parametrizations.{attribute}.original"] = state_dict.pop(plain) * k
         state_dict[f"{prefix}parametrizations.{attribute}.0._extra_state"] = k
+
+
+__all__ = ["Scale", "effective_parameters", "fold_parameters", "rescale", "scale_parameters"]

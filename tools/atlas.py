@@ -23,7 +23,7 @@ from tqdm import tqdm
 
 import scaleinv
 
-ATLAS = Path(__file__).parent.parent / "scaleinv" / "atlas.json"
+ATLAS = Path(__file__).parent.parent / "scaleinv" / "atlas" / "atlas.json"
 
 COLLECTIONS = {
     "torch.optim": "torch",

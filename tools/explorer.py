@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from scaleinv import optimizers
-from scaleinv.plots import COLOURS, INK, panels
+from scaleinv.book.plots import COLOURS, INK, panels
 
 PICTURE = Path(__file__).resolve().parent.parent / "book" / "_static" / "explorer.png"
 

@@ -1,0 +1,3 @@
+from scaleinv._sweep.run_sweep import sweep
+
+__all__ = ["sweep"]

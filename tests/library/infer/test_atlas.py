@@ -1,0 +1,131 @@
+"""The atlas of units: its data is what the measurement gives, whole, and explained by lines of code that exist."""
+
+import importlib
+import inspect
+import json
+import math
+import re
+import runpy
+from fractions import Fraction
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+
+from scaleinv import Unit, atlas
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+TOOL = runpy.run_path(Path(__file__).parents[3] / "tools" / "atlas.py")
+LINES = atlas.lines()
+SAMPLE = [
+    "pytorch_optimizer.AdaGO",  # groups for Muon
+    "pytorch_optimizer.AdaHessian",  # second derivatives
+    "pytorch_optimizer.AdamG",  # an exponent in hundredths
+    "pytorch_optimizer.AdamMini",  # a model
+    "pytorch_optimizer.DeMo",  # a process group
+    "pytorch_optimizer.EmoNavi",  # a closure
+    "pytorch_optimizer.Kate",
+    "pytorch_optimizer.LOMO",  # a backward pass of its own
+    "pytorch_optimizer.LaProp",  # a hidden constant
+    "pytorch_optimizer.LoRARite",  # a threshold that acts by a jump
+    "pytorch_optimizer.MADGRAD",  # a suspect
+    "pytorch_optimizer.SophiaH",
+    "torch_optimizer.SGDP",
+    "prodigyopt.Prodigy",  # redundant hyperparameters
+    "schedulefree.SGDScheduleFree",  # a switch
+    "sophia_opt.SophiaG",
+]
+MEASURED_AGAIN = [key for key in LINES if key.startswith("torch.optim.")] + SAMPLE
+EXACT = ("module", "name", "given", "verdict", "floats", "degree", "lr", "units", "nearby", "undetermined", "suspect")
+
+
+def test_every_optimizer_of_the_collections_is_in_the_atlas_and_no_other():
+    assert list(LINES) == [".".join(key) for key in TOOL["optimizers"]()]
+    assert len(LINES) > 150
+
+
+def test_the_versions_are_those_installed():
+    assert atlas.versions() == {module: version(name) for module, name in TOOL["COLLECTIONS"].items()}
+
+
+def again(key):
+    line = TOOL["measured"](LINES[key]["module"], LINES[key]["name"])
+    return {name: line[name] for name in EXACT if name in line}, line
+
+
+@pytest.mark.parametrize("key", MEASURED_AGAIN)
+def test_the_stored_line_is_measured_again(key):
+    stored = LINES[key]
+    exact, line = again(key)
+    assert exact == {name: stored[name] for name in EXACT if name in stored}
+    assert line["inconsistent"].keys() == stored["inconsistent"].keys()
+    if stored["verdict"] == "inconsistent":  # a residual depends on rounding where it is one
+        assert line["residual"] == pytest.approx(stored["residual"], rel=0.5)
+
+
+def test_sabotage_a_changed_line_is_noticed():
+    key = "torch.optim.AdamW"
+    changed = LINES[key] | {"units": LINES[key]["units"] | {"weight_decay": "L W⁻²"}}
+    assert again(key)[0]["units"] != changed["units"]
+
+
+@pytest.mark.parametrize("make", ["with_muon_groups", "with_gradients", "with_fused_backward"])
+def test_a_factory_has_the_name_and_the_defaults_of_its_class(make):
+    def init(self, params, lr=0.1, eps=1e-8):
+        pass
+
+    cls = type("Some", (), {"__init__": init})
+    factory = TOOL[make](cls)
+    assert factory.__name__ == "Some"
+    assert [p.default for p in inspect.signature(factory).parameters.values()][1:] == [0.1, 1e-8]
+
+
+SOURCES = json.loads((atlas.FOLDER / "sources.json").read_text())
+
+
+def test_every_line_without_units_has_a_line_of_code_to_blame():
+    assert SOURCES.keys() <= LINES.keys()
+    assert {key for key, line in LINES.items() if line["verdict"] == "inconsistent"} <= SOURCES.keys()
+
+
+def source_file(key, name):
+    cls = TOOL["_class"](LINES[key]["module"], LINES[key]["name"])
+    package = Path(importlib.import_module(cls.__module__.split(".")[0]).__file__).parent
+    near = [package / "optimizer", Path(inspect.getsourcefile(cls)).parent, package, package.parent]
+    near += [path.parent for path in package.rglob(Path(name).name)]
+    return next((folder / name for folder in near if (folder / name).exists()), None)
+
+
+@pytest.mark.parametrize("key", SOURCES)
+def test_the_lines_of_code_exist(key):
+    for name, numbers in re.findall(r"([\w/]+\.py)(?::([\d, ]+))?", SOURCES[key]["line"]):
+        path = source_file(key, name)
+        assert path is not None, name
+        length = len(path.read_text().splitlines())
+        assert all(0 < int(number) <= length for number in re.findall(r"\d+", numbers))
+
+
+def test_the_frame_has_the_units_in_words():
+    frame = atlas.atlas()
+    assert list(frame.index) == list(LINES)
+    adamw = frame.loc["torch.optim.AdamW"]
+    assert (adamw.lr, adamw.eps, adamw.weight_decay) == ("W", "L W⁻¹", "W⁻¹")
+    assert (adamw.L, adamw.W, adamw.degree) == (0, 1, "0") and adamw.verdict == "bit for bit"
+    radam = frame.loc["torch.optim.RAdam"]
+    assert radam.lr == "none" and math.isnan(radam.L) and radam.verdict == "inconsistent" and radam.fault
+    laprop = frame.loc["pytorch_optimizer.LaProp"]
+    assert laprop.lr == "(W)" and (laprop.L, laprop.W) == (0, 1)
+    assert frame.loc["torch.optim.SGD"].eps == "–"
+    assert frame.loc["pytorch_optimizer.Prodigy"].lr == "?"
+    assert frame.loc["pytorch_optimizer.Kate"].other == "delta: L⁻² W²"
+    came = frame.loc["came_pytorch.CAME"]
+    assert came.eps == "[0] L² W⁻², [1] 1" and came.other == ""
+    assert frame.loc["torch.optim.Adafactor"].eps == "[1] W"
+
+
+def test_the_exponents_of_lr_are_those_of_its_unit():
+    frame = atlas.atlas()
+    for key, row in frame.dropna(subset="L").iterrows():
+        unit = str(Unit(*map(Fraction, LINES[key]["lr"])))
+        assert row.lr in (unit, f"({unit})"), key

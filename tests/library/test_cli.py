@@ -1,0 +1,258 @@
+"""``python -m scaleinv``: words become hyperparameters, a report goes to stdout, and errors are one line."""
+
+import subprocess
+import sys
+import textwrap
+
+import pytest
+
+from scaleinv._cli import hyperparameters_of, main
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+MINE = """
+    import functools
+
+    import torch
+    from torch.optim import SGD
+
+    print("importing")
+
+    class Mine(SGD):
+        def __init__(self, params, lr=0.5, power=1.0, name="", fast=False):
+            print("constructing")
+            assert name in ("", "a-b") and not fast
+            super().__init__(params, lr=lr, weight_decay=power)
+
+    class Needs(SGD):
+        def __init__(self, params, total_steps, lr=0.1):
+            super().__init__(params, lr=lr / total_steps)
+
+    def talks(params, lr=0.1):
+        raise RuntimeError("a long\\nstory: " + "word " * 1000)
+
+    def decayed(params, lr, decay):
+        return SGD(params, lr=lr, weight_decay=decay)
+"""
+
+
+@pytest.fixture
+def mine(tmp_path, monkeypatch):
+    """A module ``mine`` of the user's, in the current folder."""
+    (tmp_path / "mine.py").write_text(textwrap.dedent(MINE))
+    (tmp_path / "broken.py").write_text("import no_such_module_at_all")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "mine", raising=False)
+    monkeypatch.setenv("COLUMNS", "80")
+    return tmp_path
+
+
+@pytest.fixture
+def command(mine, capsys):
+    """``command("units torch.optim.SGD")`` is the exit status, stdout and stderr."""
+
+    def run(words):
+        status = main(words.split())
+        return status, *capsys.readouterr()
+
+    return run
+
+
+def row(out, name):
+    return next(line.split() for line in out.splitlines() if line.startswith(name + " "))
+
+
+@pytest.mark.parametrize(
+    "words, hyperparameters",
+    [
+        ("", {}),
+        ("--lr 1e-3 --weight-decay 0.1", {"lr": 1e-3, "weight_decay": 0.1}),
+        ("--weight_decay=0.1 --beta2_decay -0.8", {"weight_decay": 0.1, "beta2_decay": -0.8}),
+        ("--lr -1e-3 --betas 0.9,0.95", {"lr": -1e-3, "betas": (0.9, 0.95)}),
+        ("--betas (0.9,0.95) --ns_steps 5", {"betas": (0.9, 0.95), "ns_steps": 5}),
+        ("--nesterov --lr 1 --amsgrad", {"nesterov": True, "lr": 1, "amsgrad": True}),
+        ("--foreach False --eps None --adjust-lr-fn match_rms_adamw --name a-b",
+         {"foreach": False, "eps": None, "adjust_lr_fn": "match_rms_adamw", "name": "a-b"}),
+        ("--lr inf", {"lr": float("inf")}),
+    ],
+)  # fmt: skip
+def test_words_become_hyperparameters(words, hyperparameters):
+    assert hyperparameters_of(words.split()) == hyperparameters
+
+
+def test_a_report_goes_to_stdout_and_nothing_else_does(command):
+    status, out, err = command("units torch.optim.AdamW --lr 1e-3 --betas 0.9,0.95 --weight-decay 0.1")
+    assert status == 0 and err == ""
+    assert out.startswith("AdamW: consistent.")
+    assert row(out, "lr") == ["lr", "0.001", "W", "same", "0.008"]
+    assert row(out, "weight_decay")[:3] == ["weight_decay", "0.1", "W⁻¹"]
+    assert row(out, "betas")[1:3] == ["(0.9,", "0.95)"]
+
+
+def test_words_reach_the_optimizer(command):
+    """Negative numbers and flags pass argparse, and a name alone is one of torch.optim's."""
+    _, out, _ = command("units Adafactor --beta2_decay -0.7 --maximize")
+    assert row(out, "beta2_decay")[1] == "-0.7" and "Measured with maximize=True." in out
+
+
+def test_what_a_third_party_prints_goes_to_stderr(command):
+    status, out, err = command("units mine.Mine --lr 0.25 --name a-b")
+    assert status == 0 and out.startswith("Mine: consistent.")
+    assert row(out, "lr") == ["lr", "0.25", "L⁻¹", "W²", "0.03125", "16"]
+    assert "constructing" in err and "ing\n" not in out
+
+
+def test_a_function_that_needs_arguments_is_measured_with_them(command):
+    _, out, _ = command("units mine.decayed --lr 0.1 --decay 0.01")
+    assert row(out, "decay") == ["decay", "0.01", "L", "W⁻²", "0.08", "0.00015625"]
+
+
+def test_an_inconsistent_optimizer_is_reported_with_status_0(command):
+    status, out, _ = command("units torch.optim.RAdam")
+    assert status == 0 and out.startswith("RAdam: inconsistent.")
+
+
+@pytest.mark.parametrize(
+    "words, said",
+    [
+        ("nosuch.Name", ["nosuch.Name: ", "No module named 'nosuch'", "package.module.Name"]),
+        ("broken.Name", ["broken.Name: ", "no_such_module_at_all"]),
+        ("torch.optim.AdamX", ["torch.optim.AdamX: ", "no attribute 'AdamX'", "package.module.Name"]),
+        ("--lr 1e-3 AdamW", ["1e-3: ", "package.module.Name"]),
+        ("torch.nn.Linear", ["torch.nn.Linear is no optimizer", "give one such as torch.optim.AdamW"]),
+        ("torch.nn", ["torch.nn is no optimizer", "give one such as torch.optim.AdamW"]),
+        ("AdamW 1e-3", ["'1e-3' follows no name", "--name value"]),
+        ("AdamW --betas 0.9 0.95", ["'0.95' follows no name", "--betas 0.9,0.95"]),
+        ("AdamW --lr --amsgrad", ["--lr has no value; give one, as in --lr 0.001"]),
+        ("AdamW --lr nan", ["lr=nan is not finite", "give what it takes"]),
+        ("AdamW --betas 0.9,1e999", ["betas[1]=inf is not finite"]),
+        ("AdamW --lr abc", ["AdamW could not be run with lr='abc': TypeError: ", "give what it takes"]),
+        ("AdamW --lr -1", ["AdamW could not be run with lr=-1: ValueError: Invalid learning rate"]),
+        ("AdamW --weigth_decay 0.1", ["unexpected keyword argument 'weigth_decay'", "weigth_decay=0.1"]),
+        ("mine.Needs --lr 0.1", ["mine.Needs could not be run with lr=0.1", "'total_steps'", "--name value"]),
+        (
+            "mine.talks",
+            ["mine.talks could not be run with its defaults: RuntimeError: a long story:", " ...; give"],
+        ),
+    ],
+)
+def test_errors_are_one_line_with_a_way_out(command, words, said):
+    status, out, err = command("units " + words)
+    err = "".join(line for line in err.splitlines(True) if line not in ("importing\n", "constructing\n"))
+    assert (status, out) == (2, "")
+    assert err.startswith("python -m scaleinv units: ") and err.count("\n") == 1 and len(err) < 650
+    assert "Traceback" not in err and "<class" not in err and "<function" not in err and "{" not in err
+    assert [part for part in said if part not in err] == []
+
+
+@pytest.mark.parametrize(
+    "words, reason, rows, notes",
+    [
+        (
+            "AdamW --lr 1e-3 --loss-times 8",
+            "For all parameters: the loss is 8 times as large",
+            {"eps": "1e-08 8e-08 L W⁻¹ 8"},
+            ["As they are: lr, betas, weight_decay.", "max_norm of clip_grad_norm_, in L W⁻¹: times 8."],
+        ),
+        (
+            "torch.optim.SGD --lr 0.5 --sum-over 512",
+            "For all parameters: a sum over 512 is 512 times their mean.",
+            {"lr": "0.5 0.000976562 L⁻¹ W² 0.001953"},
+            ["As they are: momentum, dampening, weight_decay.", "times 512."],
+        ),
+        (
+            "SGD --lr 0.5 --weight-decay 1e-4 --lora-alpha 16,64",
+            "For lora_B alone: α is 4 times as large",
+            {"lr": "0.5 0.03125 L⁻¹ W² 0.0625", "weight_decay": "0.0001 0.0016 L W⁻² 16"},
+            ["multiplies the parameters (zeros stay zeros) by 0.25 and the optimizer's state"],
+        ),
+        (
+            "Adam --lr 1e-3 --gain 1/sqrt(256)",
+            "For the parameters with the gain alone: stored 16 times as large",
+            {"lr": "0.001 0.016 W 16", "eps": "1e-08 6.25e-10 L W⁻¹ 0.0625"},
+            ["multiplies the parameters (zeros stay zeros) by 16 and the optimizer's state"],
+        ),
+        (
+            "AdamW --start-times 10",
+            "For all parameters: parameters 10 times as large want steps 10 times as large",
+            {"lr": "0.001 0.01 W 10", "weight_decay": "0.01 0.001 W⁻¹ 0.1"},
+            ["It is the same training only where the module divides by 10 again."],
+        ),
+        (
+            "Adafactor --eps 1e-30,1e-3 --loss-times 8",
+            "For all parameters:",
+            {"eps": "(1e-30, 0.001) (8e-30, 0.001) (L W⁻¹, W) (8, 1)"},
+            ["As they are: lr, beta2_decay, d, weight_decay."],
+        ),
+        ("AdamW --eps 0 --loss-times 1", "For all parameters: the loss is as large as before", {}, ["As they are: lr"]),
+        (
+            "mine.Mine --lr 0.5 --loss-times 4",  # its units are measured
+            "For all parameters: the loss is 4 times as large",
+            {"lr": "0.5 0.125 L⁻¹ W² 0.25", "power": "1 4 L W⁻² 4"},
+            [],
+        ),
+    ],
+)
+def test_a_change_is_converted_with_its_reason(command, words, reason, rows, notes):
+    status, out, _ = command("convert " + words)
+    said = " ".join(out.split())
+    assert status == 0 and said.startswith(reason)
+    assert {name: " ".join(row(out, name)[1:]) for name in rows} == rows
+    assert [note for note in notes if note not in said] == []
+    assert "hyperparameter before after unit factor" in said or not rows
+    assert max(map(len, out.splitlines())) <= 80
+
+
+@pytest.mark.parametrize(
+    "words, said",
+    [
+        ("AdamW", ["no changes are given", "--loss-times 8, --sum-over 512, --lora-alpha 16,64"]),
+        ("AdamW --loss-times 8 --gain 2", ["2 changes are given; give one"]),
+        ("AdamW --loss-times abc", ["loss_times='abc' is no such change; give one as in --loss-times 8"]),
+        ("AdamW --lora-alpha 16", ["lora_alpha=16 is no such change; give one as in --lora-alpha 16,64"]),
+        ("AdamW --sum-over", ["sum_over=True is no such change; give one as in --sum-over 512"]),
+        ("AdamW --gain 0", ["factor=0 is not a scale"]),
+        ("AdamW --gain 1/sqrt(0)", ["gain='1/sqrt(0)'", "--gain 1/sqrt(512)"]),
+        ("RAdam --loss-times 8", ["lr=0.001 has no known unit", "SGD's steps"]),
+        ("AdamW --weigth-decay 1 --gain 2", ["hyperparameters['weigth_decay']: unknown"]),
+        ("torch.nn.Linear --gain 2", ["torch.nn.Linear is no optimizer"]),
+    ],
+)
+def test_a_conversion_that_cannot_be_is_one_line_with_a_way_out(command, words, said):
+    status, out, err = command("convert " + words)
+    assert (status, out) == (2, "")
+    assert err.startswith("python -m scaleinv convert: ") and err.count("\n") == 1
+    assert [part for part in said if part not in err] == []
+
+
+def test_help_has_an_example_that_works(command, capsys):
+    status, out, err = command("")
+    assert status == 2 and out == ""
+    for words in ("--help", "units --help", "convert --help"):
+        with pytest.raises(SystemExit) as ended:
+            main(words.split())
+        text = capsys.readouterr().out
+        assert ended.value.code == 0
+        assert "python -m scaleinv units OPTIMIZER" in text or "python -m scaleinv convert OPTIMIZER" in text
+        examples = [line for line in text.splitlines() if line.startswith("python -m scaleinv") and "torch" in line]
+        assert len(examples) == 4 and not [example for example in examples if example not in err]
+    for example in examples[:3]:  # the last is an audit, of files
+        assert command(example.removeprefix("python -m scaleinv "))[0] == 0
+
+
+@pytest.mark.parametrize("words", ["units", "unitz AdamW"])
+def test_a_command_that_is_incomplete_ends_with_status_2(capsys, words):
+    with pytest.raises(SystemExit) as ended:
+        main(words.split())
+    assert ended.value.code == 2 and "usage: python -m scaleinv units" in capsys.readouterr().err
+
+
+def test_a_module_in_the_current_folder_is_found(mine):
+    """As a command of its own, piped, and where the locale has no superscripts."""
+    words = [sys.executable, "-m", "scaleinv", "units", "mine.Mine", "--lr", "0.25"]
+    environment = {"COLUMNS": "60", "PYTHONIOENCODING": "ascii", "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(words, cwd=mine, env=environment, capture_output=True, timeout=60)
+    out = done.stdout.decode()
+    assert done.returncode == 0 and out.startswith("Mine: consistent.") and "\x1b[" not in out
+    assert row(out, "lr")[1:4] == ["0.25", "L⁻¹", "W²"]
+    assert max(map(len, out.splitlines())) <= 60
