@@ -1,3 +1,5 @@
-from scaleinv._report.table import table, value_text
+"""What every report shares: tables, hyperparameter values and percentages, all in ``table``."""
 
-__all__ = ["table", "value_text"]
+from scaleinv._report.table import percent, table, value_text
+
+__all__ = ["percent", "table", "value_text"]

@@ -1,21 +1,47 @@
-"""Tables and numbers as all reports print them."""
+"""Tables and numbers as every report prints them."""
+
+import math
+from collections.abc import Iterable
+from typing import Any
 
 from rich.table import Table
 from rich.text import Text
 
 
-def table(headings, rows):
-    """A table whose first column is never cut off."""
-    made = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
+def table(headings: Iterable[str], rows: Iterable[Iterable[Any]]) -> Table:
+    """A table without lines whose first column is never cut off.
+
+    >>> from rich.console import Console
+    >>> Console(width=20).print(table(["name", "value"], [["lr", 0.1], ["eps", 1e-08]]))
+    name  value
+    lr    0.1
+    eps   1e-08
+    """
+    result = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
     for i, heading in enumerate(headings):
-        made.add_column(heading, overflow="fold", no_wrap=i == 0)  # a number is never cut off
+        result.add_column(heading, overflow="fold", no_wrap=i == 0)  # a number is never cut off
     for row in rows:
-        made.add_row(*(Text(str(cell)) for cell in row))  # as they are: "[a]" is no markup
-    return made
+        result.add_row(*(Text(str(cell)) for cell in row))  # shown as they are: "[a]" is not markup
+    return result
 
 
-def value_text(value):
-    """A value of a hyperparameter in at most 30 characters."""
+def value_text(value: Any) -> str:
+    """A hyperparameter's value in at most 30 characters.
+
+    >>> value_text((0.9, 0.9990))
+    '(0.9, 0.999)'
+    """
     if isinstance(value, tuple | list):
         return f"({', '.join(map(value_text, value))})"
     return f"{value:g}" if isinstance(value, float) else f"{value!s:.30}"
+
+
+def percent(share: float) -> str:
+    """A share in percent with two digits, from 99.5 % on a whole number; NaN as an empty text.
+
+    >>> percent(0.01234), percent(1.0), percent(float("nan"))
+    ('1.2 %', '100 %', '')
+    """
+    if math.isnan(share):
+        return ""
+    return f"{100 * share:.2g} %" if share < 0.995 else f"{100 * share:.0f} %"
