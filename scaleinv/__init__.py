@@ -9,6 +9,8 @@ Names resolve when they are first used, so that ``import scaleinv`` takes no lon
 
 from importlib import import_module
 
+__version__ = "0.2.0.dev0"
+
 _HOMES = {  # public name -> the module it lives in
     "UNITS": "known_optimizers",
     "Audit": "_audit",

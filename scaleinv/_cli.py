@@ -29,7 +29,7 @@ import textwrap
 import torch
 from rich.console import Console
 
-from scaleinv import changes
+from scaleinv import __version__, changes
 from scaleinv._convert import convert_report
 from scaleinv._infer import infer_units
 from scaleinv._infer import units_report
@@ -61,6 +61,7 @@ def main(arguments=None):
     }
     all_of_them = "\n       ".join(usages.values())
     parser = argparse.ArgumentParser(prog=prog, usage=all_of_them, description=__doc__, **layout)
+    parser.add_argument("--version", action="version", version=f"scaleinv {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="{units,convert,audit}")
     described = {name: {"prog": prog, "usage": usage, "description": __doc__} for name, usage in usages.items()}
     for name, does in (("units", "an optimizer's units, measured"), ("convert", "its settings after a change")):
