@@ -71,8 +71,8 @@ def run(source, namespace):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(claims, "claim", recording)
-        patch.setattr(claims, "_show", lambda line, html: None)
-        patch.setattr(claims, "_held", ["0"])
+        patch.setattr(claims, "_show", lambda text, html: None)
+        patch.setattr(claims, "_checked", ["0"])
         if "claim" in namespace:
             namespace["claim"] = recording
         exec(source, namespace)
@@ -105,7 +105,7 @@ def test_a_sabotage_fails_its_claims(notebooks, name, fails, replacements):
 
 
 def is_named(made, claim):
-    """"4.1" names all statements of claim 4.1 and none of 4.10."""
+    """ "4.1" names all statements of claim 4.1 and none of 4.10."""
     return made == claim or made.startswith(claim + " " * (" " not in claim))
 
 

@@ -1,4 +1,4 @@
-"""claim() and verdict(): what holds is shown in one stable line, and what does not hold raises."""
+"""A claim that holds is shown in one stable line; a claim that does not hold raises."""
 
 import math
 from fractions import Fraction
@@ -6,6 +6,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 import torch
+from IPython.core.formatters import DisplayFormatter
 
 from scaleinv.book import claims
 from scaleinv.book.claims import ClaimFailed, about, claim, verdict
@@ -13,10 +14,11 @@ from scaleinv.book.claims import ClaimFailed, about, claim, verdict
 
 @pytest.fixture
 def shown(monkeypatch):
-    """What the claims of a process that begins here display."""
+    """What claims display, in a process that has checked none before."""
     outputs = []
-    monkeypatch.setattr(claims, "_held", [])
-    monkeypatch.setattr(claims, "display", lambda data, raw: outputs.append(data))
+    monkeypatch.setattr(claims, "_checked", [])
+    formats = DisplayFormatter().format
+    monkeypatch.setattr(claims, "display", lambda line: outputs.append(formats(line)[0]))
     return outputs
 
 
@@ -76,7 +78,7 @@ def test_a_claim_that_does_not_hold_raises_and_shows_nothing(shown, measured, ex
 
 
 @pytest.mark.parametrize("measured, expected", FAIL)
-def test_among_several_numbers_one_that_does_not_hold_is_enough(shown, measured, expected):
+def test_one_of_several_numbers_that_does_not_hold_raises(shown, measured, expected):
     holds = next(x for x, other in HOLD if other == {"equals": 0}) if "equals" not in expected else expected["equals"]
     with pytest.raises(ClaimFailed):
         claim("0.1", "a statement", {"first": holds, "second": measured, "third": holds}, **expected)
@@ -97,18 +99,18 @@ def test_among_several_numbers_one_that_does_not_hold_is_enough(shown, measured,
         ({"Adam": 1.04, "SGD": 2.0}, {"at_most": 3}, "Adam ≈ 1, SGD ≈ 2 (expected ≤ 3)"),
     ],
 )
-def test_the_line_says_what_was_claimed_measured_and_expected(shown, measured, expected, line):
+def test_the_line_names_what_was_claimed_measured_and_expected(shown, measured, expected, line):
     claim("0.1", "a statement", measured, **expected)
     assert shown[0]["text/plain"] == f"claim 0.1: a statement: {line} ✓"
 
 
 @pytest.mark.parametrize("four", [4, 4.0, True + 3, Fraction(4), np.float32(4), np.array(4), torch.tensor([4.0])])
-def test_whatever_turns_into_a_number_can_be_measured(shown, four):
+def test_whatever_converts_to_a_float_can_be_measured(shown, four):
     claim("0.1", "a statement", four, equals=4)
     assert shown[0]["text/plain"] == "claim 0.1: a statement: 4 (expected 4) ✓"
 
 
-def test_the_message_of_a_failed_claim_says_how_it_failed():
+def test_the_message_of_a_failed_claim_names_what_was_expected_and_measured():
     with pytest.raises(ClaimFailed, match=r"claim 0\.1: a statement: expected 1, measured 1\.0000000001$"):
         claim("0.1", "a statement", 1.0000000001, equals=1)
     with pytest.raises(ClaimFailed, match=r"expected ≤ 1, measured b 2\.0, c nan$"):
@@ -117,13 +119,13 @@ def test_the_message_of_a_failed_claim_says_how_it_failed():
 
 @pytest.mark.parametrize("measured", [1.0, math.nan])
 @pytest.mark.parametrize("expected", [{}, {"tolerance": 0.1}])
-def test_a_claim_that_expects_nothing_is_refused(shown, measured, expected):
+def test_a_claim_that_expects_nothing_is_an_error(shown, measured, expected):
     with pytest.raises(TypeError, match="claim 0.1: nothing expected"):
         claim("0.1", "a statement", measured, **expected)
     assert shown == []
 
 
-def test_a_claim_about_no_number_is_refused(shown):
+def test_a_claim_without_numbers_is_an_error(shown):
     with pytest.raises(ValueError, match="claim 0.1: measured={} holds no number"):
         claim("0.1", "a statement", {}, equals=1)
 
@@ -136,6 +138,12 @@ def test_html_is_escaped_and_the_plain_text_is_not(shown):
     assert "<i>" not in html and " & " not in html
 
 
+def test_outside_a_notebook_a_claim_prints_its_line(capsys, monkeypatch):
+    monkeypatch.setattr(claims, "_checked", [])
+    claim("0.1", "a statement", 1, equals=1)
+    assert capsys.readouterr().out == "claim 0.1: a statement: 1 (expected 1) ✓\n"
+
+
 def test_the_verdict_counts_the_checks_and_names_each_claim_once_in_order(shown):
     for identity in ("0.2", "0.10", "0.2", "0.1"):
         claim(identity, "a statement", 1, equals=1)
@@ -145,7 +153,7 @@ def test_the_verdict_counts_the_checks_and_names_each_claim_once_in_order(shown)
     assert shown[-1]["text/plain"] == "verdict: 4 checks of the claims 0.2, 0.10, 0.1: all hold ✓"
 
 
-def test_a_verdict_on_nothing_is_refused(shown):
+def test_a_verdict_without_claims_is_an_error(shown):
     with pytest.raises(ClaimFailed, match="no claim"):
         verdict()
     assert shown == []
