@@ -10,7 +10,7 @@ SABOTAGES = [
     (
         ["9.2 place", "9.3 loss above never faulty: mended"],
         "lr kept",
-        {"changes.start_times(50)": "changes.start_times(1)"},
+        {"changes.init_times(50)": "changes.init_times(1)"},
     ),
     (["9.4 SGD", "9.5 loss"], "the mean as it was", {'"faulty": (64.0, MEAN)': '"faulty": (1.0, MEAN)'}),
     (["9.4 place", "9.5 mended"], "lr kept", {"changes.sum_over(64)": "changes.sum_over(1)"}),
@@ -51,6 +51,6 @@ SABOTAGES = [
     ),
     (["9.15 divided by 64: last"], "not divided", {"out: out / factor": "out: out"}),
     (["9.16 tokens"], "a usual start", {"small = language(2e-4,": "small = language(0.02,"}),
-    (["9.16 loss"], "not converted", {"changes.start_times(0.01)": "changes.start_times(1)"}),
+    (["9.16 loss"], "not converted", {"changes.init_times(0.01)": "changes.init_times(1)"}),
     (["9.17"], "beside the mended run", {'first[case] / first["never faulty"]': 'first[case] / first["mended"]'}),
 ]
