@@ -1,17 +1,49 @@
 """What a learning rate means: units of hyperparameters, derived, measured and applied.
 
+Names resolve when they are first used, so that ``import scaleinv`` itself imports nothing else.
+
 >>> import torch, scaleinv
 >>> print(scaleinv.units_of(torch.optim.Adam).hyperparameters["lr"])
 W
-
-Names resolve when they are first used, so that ``import scaleinv`` takes no longer than ``import torch``.
 """
 
 from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-__version__ = "0.2.0.dev0"
+from scaleinv._version import __version__ as __version__
 
-_HOMES = {  # public name -> the module it lives in
+if TYPE_CHECKING:
+    from scaleinv import (
+        atlas,
+        book,
+        changes,
+        curves,
+        known_optimizers,
+        laws,
+        measure,
+        optimizers,
+        recorder,
+        reparam,
+        units,
+    )
+    from scaleinv._audit import Audit, audit
+    from scaleinv._convert import convert
+    from scaleinv._infer import InferredUnits, infer_units
+    from scaleinv._sweep import sweep
+    from scaleinv.changes import Change
+    from scaleinv.known_optimizers import UNITS, units_of
+    from scaleinv.measure import relative_change, relative_distance, ulp_distance
+    from scaleinv.recorder import Recorder
+    from scaleinv.reparam import (
+        effective_parameters,
+        fold_parameters,
+        rescale,
+        scale_parameters,
+        unscale_parameters,
+    )
+    from scaleinv.units import Unit, Units
+
+_HOMES = {  # public name -> the module it is defined in
     "UNITS": "known_optimizers",
     "Audit": "_audit",
     "Change": "changes",
@@ -22,7 +54,7 @@ _HOMES = {  # public name -> the module it lives in
     "audit": "_audit",
     "convert": "_convert",
     "effective_parameters": "reparam",
-    "fold_parameters": "reparam",
+    "fold_parameters": "reparam",  # deprecated
     "infer_units": "_infer",
     "relative_change": "measure",
     "relative_distance": "measure",
@@ -31,24 +63,63 @@ _HOMES = {  # public name -> the module it lives in
     "sweep": "_sweep",
     "ulp_distance": "measure",
     "units_of": "known_optimizers",
+    "unscale_parameters": "reparam",
 }
-_MODULES = (
-    "atlas", "book", "changes", "curves", "known_optimizers", "laws", "measure", "optimizers", "recorder", "reparam",
+
+__all__ = [
+    "UNITS",
+    "Audit",
+    "Change",
+    "InferredUnits",
+    "Recorder",
+    "Unit",
+    "Units",
+    "atlas",
+    "audit",
+    "book",
+    "changes",
+    "convert",
+    "curves",
+    "effective_parameters",
+    "fold_parameters",
+    "infer_units",
+    "known_optimizers",
+    "laws",
+    "measure",
+    "optimizers",
+    "recorder",
+    "relative_change",
+    "relative_distance",
+    "reparam",
+    "rescale",
+    "scale_parameters",
+    "sweep",
+    "ulp_distance",
     "units",
-)  # fmt: skip
+    "units_of",
+    "unscale_parameters",
+]
 
-__all__ = sorted([*_HOMES, *_MODULES])
 
-
-def __getattr__(name):
-    if name in _MODULES:
-        return import_module(f"scaleinv.{name}")
+def __getattr__(name: str) -> Any:
     if name in _HOMES:
         value = getattr(import_module(f"scaleinv.{_HOMES[name]}"), name)
         globals()[name] = value
         return value
-    raise AttributeError(f"module 'scaleinv' has no attribute {name!r}; it has {', '.join(__all__)}")
+    if name in __all__:
+        return import_module(f"scaleinv.{name}")
+    raise AttributeError(f"module 'scaleinv' has no attribute {name!r}{_hint(name)}", name=name)
 
 
-def __dir__():
-    return [*globals(), *__all__]
+def _hint(name: str) -> str:
+    """The public names nearest to ``name``, or all of them."""
+    if name.startswith("_"):
+        return ""
+    from difflib import get_close_matches
+
+    near = get_close_matches(name, __all__, n=3)
+    return f"; did you mean {' or '.join(near)}?" if near else f"; it has {', '.join(__all__)}"
+
+
+def __dir__() -> list[str]:
+    return sorted({*__all__, *(name for name in globals() if name.startswith("__"))})

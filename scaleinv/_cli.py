@@ -29,10 +29,11 @@ import textwrap
 import torch
 from rich.console import Console
 
-from scaleinv import __version__, changes
+from scaleinv import changes
 from scaleinv._convert import convert_report
 from scaleinv._infer import infer_units
 from scaleinv._infer import units_report
+from scaleinv._version import __version__
 from scaleinv._audit import audit_saved
 from scaleinv.known_optimizers import UNITS
 from scaleinv._hyperparameters import values_of
