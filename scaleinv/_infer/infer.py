@@ -6,50 +6,49 @@ with every h → c^a·h changes nothing:
 
     ∂w/∂log c + Σ a_h ∂w/∂log h = 0        and likewise for k with the exponents b_h.
 
-The derivatives are central differences of runs in float64 on a small smooth problem; a and b solve two
-least-squares problems, are rounded to simple fractions (``scaleinv.exponents``), and are then verified: runs
-rescaled by powers of two must give the same trajectory, bit for bit, with the values given, with values that matter,
-and over a run that is longer (``scaleinv.verify``).  What acts in jumps has no derivatives, and is tried.  What has no
-effect is undetermined, what no exponents explain is inconsistent; neither is given a unit.
+The experiment runs the optimizer on a small smooth problem, differentiates the run by central differences in float64,
+solves the two least-squares problems for a and b, and rounds these to simple fractions (``exponents``).  It makes each
+hyperparameter matter (``probes``), for what has no effect is undetermined, and tries units for what acts in jumps and
+so has no derivatives (``trial``).  Then it verifies (``verify``): runs rescaled by powers of two must give the same
+trajectory, bit for bit, with the values passed, with values that matter, and over a run that is longer.  What no
+exponents explain is inconsistent; then it looks for the culprit, a hyperparameter without which the rest is not.
+Neither the undetermined nor the inconsistent is given a unit.
 """
 
 import math
 import warnings
-from dataclasses import replace
-from functools import partial
+from collections.abc import Mapping
+from numbers import Real
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
-import torch
-
+from scaleinv._entries import entries, get_entry, with_entry
+from scaleinv._hyperparameters import Factory, Values, floats_of, plain_values, values_of
+from scaleinv._infer.deviation import ROUNDING, length, moves
 from scaleinv._infer.exponents import FIT, Exponents
-from scaleinv._infer.result import inferred
-from scaleinv._infer.probe import (
-    LONG,
-    STEPS,
-    in_range,
-    isolated,
-    length,
-    precision_of,
-    rescaled_runs,
-    runner_of,
-    switched_on,
-    trajectory_of,
-    value_that_matters,
-)
-from scaleinv._hyperparameters import Values, values_of
-from scaleinv._infer.verify import ROUNDING, deviation, state_units, unit_by_trial, usual_units
+from scaleinv._infer.outcome import Outcome
+from scaleinv._infer.probes import Probe, in_range, switched_on, value_that_matters
+from scaleinv._infer.problem import LONG, STEPS, isolated
+from scaleinv._infer.result import InferredUnits, Measured, result_of
+from scaleinv._infer.runs import Runner, runner_of
+from scaleinv._infer.sensitivities import Differentiation
+from scaleinv._infer.trial import unit_by_trial, usual_units
+from scaleinv._infer.verify import Bench, Candidate, verified
+
+DEFAULTS: Mapping[str, Any] = MappingProxyType({})  # no hyperparameter passed: all have the factory's defaults
 
 
-def infer_units(factory, hyperparameters):
-    """The units of an optimizer's hyperparameters and state, measured.
+def infer_units(factory: Factory, hyperparameters: Mapping[str, Any] = DEFAULTS) -> InferredUnits:
+    """Measure the units of an optimizer's hyperparameters and state.
 
     Args:
         factory: ``factory(params, **hyperparameters)`` makes an optimizer with torch.optim's interface: an optimizer
-            class, one of a third party, or a function.  It is given what it accepts: a matrix and a vector, a matrix
+            class, one of a third party, or a function.  It receives what it accepts: a matrix and a vector, a matrix
             only, sparse gradients, gradients that can be differentiated again, pairs of names and parameters, or a
             module; ``step`` is called without and, if need be, with a closure, after ``train()`` where there is one.
-        hyperparameters: name → value.  Floats, and tuples of them, are probed, as are those that the factory has a
-            default for; flags and integers are kept as given, and the units hold for them.  Zeros are switched on,
-            and values too small or too large to matter are moved by decades until they do.
+        hyperparameters: name → value; the factory's defaults for all others.  Floats, and tuples of them, are probed;
+            flags and integers stay as they are, and the units hold for them.  Zeros are switched on, and values too
+            small or too large to matter are moved by decades until they do.
 
     Returns:
         ``InferredUnits``; pass it to ``convert`` or ``rescale`` in place of the class.  A constant that no run comes
@@ -58,191 +57,183 @@ def infer_units(factory, hyperparameters):
         weight_decay only, and called inconsistent where these do not hold.
 
     Raises:
-        TypeError: for a factory that cannot be called or hyperparameters that are no dict.
-        ValueError: for values that are not finite, and for a factory that no probe can run, whose equal runs differ,
-            or whose optimizers move no parameter or diverge.
+        TypeError: if the factory cannot be called, or the hyperparameters are not a dict.
+        ValueError: if a value is not finite, if no probe can run the factory, if equal runs differ, or if the
+            optimizer moves no parameter or diverges.
 
-    Random state (of torch on the CPU, numpy and random) and the number of threads are left as they were.
+    The random states (of torch on the CPU, numpy and random) and the number of threads stay as they were.
+
+    >>> import torch
+    >>> from scaleinv import infer_units
+    >>> units = infer_units(torch.optim.SGD, {"lr": 0.1, "momentum": 0.9})
+    >>> units.verdict, units.hyperparameters["lr"], units.hyperparameters["momentum"]
+    ('bitwise', L⁻¹ W², 1)
     """
-    if not callable(factory):
-        raise TypeError(f"factory={factory!r} cannot be called; pass an optimizer class or a function making one")
-    if not isinstance(hyperparameters, dict):
-        raise TypeError(f"hyperparameters={hyperparameters!r} is not a dict; pass one such as {{'lr': 1e-3}}")
-    for key, value in Values(hyperparameters).entries():
-        if isinstance(value, float) and not math.isfinite(value):
-            raise ValueError(f"hyperparameters: {key}={value!r} is not finite")
-    given, defaults = values_of(factory, hyperparameters)
+    _check(factory, hyperparameters)
+    values, defaults = values_of(factory, hyperparameters)
     with isolated(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        found = _infer(factory, given)
-    units = dict(found.hyperparameters)
-    if found.verdict == "inconsistent":  # what may be a number is not to be taken for a flag
-        units |= {n: None for n in hyperparameters if n not in {*units, *defaults}}
-    # what the factory has no default for is in use only where it is given
-    flags = {n: value for n, value in given.items() if n not in units}
-    return replace(found, hyperparameters=units, defaults=flags | {n: v for n, v in defaults.items() if n in units})
+        outcome = _measure(factory, values)
+    name = getattr(factory, "__name__", repr(factory))
+    return result_of(Measured(name, values, hyperparameters, defaults), outcome)
 
 
-def _infer(factory, given):
-    runner = runner_of(factory, given)
-    report = partial(inferred, getattr(factory, "__name__", repr(factory)), given)
-    on = switched_on(runner, given)
-    found = _infer_from(on, given, runner, report)
-    if on != given and (found is None or found.verdict == "inconsistent"):
+def _check(factory: Factory, hyperparameters: Mapping[str, Any]) -> None:
+    if not callable(factory):
+        raise TypeError(f"factory={factory!r} cannot be called; pass an optimizer class or a function that makes one")
+    if not isinstance(hyperparameters, Mapping):
+        number = isinstance(hyperparameters, Real) and not isinstance(hyperparameters, bool)
+        example = {"lr": hyperparameters if number else 1e-3}
+        raise TypeError(f"hyperparameters={hyperparameters!r} is not a dict; pass one such as {example}")
+    for key, value in entries(plain_values(hyperparameters)):
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ValueError(f"hyperparameters: {key}={value!r} is not finite")
+
+
+def _measure(factory: Factory, values: Values) -> Outcome:
+    """Run the optimizer and experiment with it; where the outcome is inconsistent, find the culprit."""
+    runner = runner_of(factory, values)
+    on = switched_on(runner, values)
+    outcome = Experiment(runner, values, on).outcome()
+    if on != values and (outcome is None or not outcome.consistent):
         # the fault may be with a value that was 0: then it is named, and the others keep their units
-        off = _infer_from(given, given, runner, report)
-        if off and (found is None or any(on[key] != given[key] for key in off.inconsistent)):
-            found = off
-    if found is None:
-        raise ValueError(f"factory={factory!r} with {dict(given)}: {STEPS} steps move nothing, or too far to measure")
-    return _with_suspect(found, given, runner, report) if found.verdict == "inconsistent" else found
+        off = Experiment(runner, values, values).outcome()
+        if off and (outcome is None or any(get_entry(values, key) != get_entry(on, key) for key in off.inconsistent)):
+            outcome = off
+    if outcome is None:
+        raise ValueError(f"factory={factory!r} with {values}: {STEPS} steps move nothing, or too far to measure")
+    return outcome if outcome.consistent else _without_culprit(runner, values, outcome)
 
 
-def _with_suspect(found, given, runner, report):
-    """``found``, with the hyperparameter without which all is consistent, if one is, and the others' units then."""
-    candidates = [key for key in given.floats if key in given and given[key] != 0]
-    for key in sorted(candidates, key=lambda key: ("eps" not in key, key not in found.inconsistent)):
-        without = given.replace(key, 0.0)
-        trajectory = trajectory_of(runner, without)
-        if trajectory is None or torch.equal(trajectory[0], trajectory[-1]):
-            continue
-        others = {name: unit for name, unit in found.nearby.items() if name != key}
-        if found.nearby and deviation(rescaled_runs(runner, without, others))[0] > ROUNDING:
-            continue
-        rest = _infer_from(without, without, runner, report, may_jump=False)
-        lr_kept = rest and given.floats[0] not in rest.undetermined  # or too little is left of the optimizer
-        if lr_kept and rest.verdict != "inconsistent" and key in rest.inconsistent:
-            reason = f"{found.reason}. With {key}=0 it is consistent"
-            return replace(rest, verdict="inconsistent", residual=found.residual, suspect=key, reason=reason)
-    return found
+class Experiment:
+    """The measurement of one optimizer at given values: from a run to verified units.
 
+    Attributes:
+        runner: runs the optimizer under test.
+        given: the values that the user passed, or what is tested in their place.
+        base: the values to measure at, moved such that a run has a length one can measure.
+        keys: the hyperparameters, or entries such as ``betas[0]``, whose units are sought.
+    """
 
-def _infer_from(values, given, runner, report, may_jump=True):
-    base = in_range(runner, values, LONG)
-    if not 1e-9 < length(runner(base)[0]) < 1e99:
-        return None
-    precision = precision_of(runner, base)
-    exponents = Exponents(runner, base.floats, precision)
-    residual = exponents.take_in(base)
-    if residual <= FIT:
-        probes, jumps = _probes(runner, base, exponents)
-        _tell_apart(runner, base, given, exponents)
-        units, certain = dict(exponents.units), set(exponents.certain)
-        # what has an effect in jumps only, in the run as it is or where it is made to matter
-        probed = {name: pair[0] for name, pair in probes.items()}
-        trials = {name: probed.get(name, base) for name in base.floats if name not in units}
-        trials |= {name: probe for name, (probe, _) in jumps.items()}
-    else:
-        with precision():
-            units = usual_units(runner, base) if may_jump else None
-        if units is None:
-            return report("inconsistent", residual, f"no units fit: {residual:.2g} of the run is left unexplained")
-        probes, jumps, certain, trials = {}, {}, set(), dict.fromkeys(base.floats, base)
-    inconsistent = {name: residual for name, (_, residual) in jumps.items()}
-    for name, values in trials.items():
-        with precision():
-            tried = unit_by_trial(runner, values, units, name)
-        if tried is not None:
-            units[name] = tried
-            certain.add(name)
-            inconsistent.pop(name, None)
-    return _verified(runner, base, given, units, certain, probes, inconsistent, precision, report)
+    def __init__(self, runner: Runner, given: Values, values: Values) -> None:
+        self.runner, self.given = runner, given
+        self.base = in_range(runner, values)
+        self.keys = floats_of(given)
 
+    def outcome(self, may_jump: bool = True) -> Outcome | None:
+        """The units that explain the runs, verified; None where no run can be measured.
 
-def _probes(runner, base, exponents):
-    """name → values with which it matters, and with which it has changed; and name → the former and the residual, for
-    those that no unit explains then."""
-    probes, jumps = {}, {}
-    for name in base.floats:
-        matters = value_that_matters(runner, base, name)
-        if matters is None:
-            continue
-        value, beside = matters
-        # a value at its bound cannot be varied both ways, but the one beside it can
-        probe = base.replace(name, value if value != base[name] or name in exponents.certain else beside)
-        residual = exponents.take_in(probe) if probe != base else 0.0
-        if residual > FIT:
-            jumps[name] = (probe, residual)
+        Args:
+            may_jump: whether the usual units are tried where no exponents explain a run.
+        """
+        if not 1e-9 < length(self.runner.reference(self.base).trajectory) < 1e99:
+            return None
+        exact = self.runner.most_precise(self.base)
+        exponents = Exponents(Differentiation(self.runner, exact, self.keys))
+        residual = exponents.explain(self.base)
+        if residual <= FIT:
+            candidate = self._explained(exponents, exact)
         else:
-            probes[name] = (probe, base.replace(name, beside))
-    for name in list(jumps) if len(jumps) > 1 else []:
-        # the fault may be another's, which name only brings into play
-        probe = jumps[name][0]
-        for other in jumps.keys() - {name}:
-            probe = probe.replace(other, 0.0)
-        if trajectory_of(runner, probe) is not None and exponents.take_in(probe) <= FIT:
-            del jumps[name]
-            probes[name] = (probe, probe)
-    return probes, jumps
+            units = usual_units(exact, self.base, self.keys) if may_jump else None
+            if units is None:
+                reason = f"no units fit: {residual:.2g} of the run is left unexplained"
+                return Outcome("inconsistent", residual, reason)
+            candidate = self._tried(exact, Candidate(units, set(), {}, {}), dict.fromkeys(self.keys, self.base))
+        return verified(Bench(self.runner, exact, self.given, self.base, self.keys), candidate)
+
+    def _explained(self, exponents: Exponents, exact: Runner) -> Candidate:
+        """The units that exponents and, where these tell nothing, trials give when each hyperparameter matters."""
+        probes, jumps = self._make_each_matter(exponents)
+        self._tell_apart(exponents)
+        candidate = Candidate(
+            exponents.units, exponents.certain, probes, {key: jump.residual for key, jump in jumps.items()}
+        )
+        # what acts in jumps only, in the run as it is or where it is made to matter
+        trials = {key: probes[key].matters if key in probes else self.base for key in self.keys}
+        trials = {key: values for key, values in trials.items() if key not in exponents.units}
+        trials |= {key: jump.values for key, jump in jumps.items()}
+        return self._tried(exact, candidate, trials)
+
+    def _make_each_matter(self, exponents: Exponents) -> tuple[dict[str, Probe], dict[str, "_Jump"]]:
+        """Explain a run in which it matters, for each hyperparameter: the probes, and those that no units explain."""
+        probes, jumps = {}, {}
+        for key in self.keys:
+            matters = value_that_matters(self.runner, self.base, key)
+            if matters is None:
+                continue
+            value, beside = matters
+            # a value at its bound cannot be varied both ways, but the one beside it can
+            at_bound = value == get_entry(self.base, key) and key not in exponents.certain
+            values = with_entry(self.base, key, beside if at_bound else value)
+            residual = exponents.explain(values) if values != self.base else 0.0
+            if residual > FIT:
+                jumps[key] = _Jump(values, residual)
+            else:
+                probes[key] = Probe(values, with_entry(self.base, key, beside))
+        return self._only_brought_into_play(exponents, probes, jumps)
+
+    def _only_brought_into_play(
+        self, exponents: Exponents, probes: dict[str, Probe], jumps: dict[str, "_Jump"]
+    ) -> tuple[dict[str, Probe], dict[str, "_Jump"]]:
+        """Probes and jumps, where a jump that disappears without the others is a probe: the fault is with these."""
+        probes, at_fault = dict(probes), dict(jumps)
+        for key in jumps if len(jumps) > 1 else ():
+            values = jumps[key].values
+            for other in at_fault:
+                values = with_entry(values, other, 0.0) if other != key else values
+            if self.runner.trajectory(values) is not None and exponents.explain(values) <= FIT:
+                del at_fault[key]
+                probes[key] = Probe(values, values)
+        return probes, at_fault
+
+    def _tell_apart(self, exponents: Exponents) -> None:
+        """Explain more runs while there are hyperparameters whose unit is not certain: one with the values given, a
+        longer one, in which they may have an effect or different ones, and some at other values."""
+        if any(exponents.uncertain(key) for key in self.keys):
+            exponents.explain(self.given)
+        if any(key not in exponents.certain for key in self.keys):
+            if self.runner.trajectory(self.base, steps=LONG) is not None:
+                exponents.explain(self.base, LONG)
+        for key in self.keys:
+            for decades in (1, -1, 2, -2, 3, -3):
+                values = with_entry(self.base, key, get_entry(self.base, key) * 10.0**decades)
+                if exponents.uncertain(key) and self.runner.trajectory(values) is not None:
+                    exponents.explain(values)
+
+    def _tried(self, exact: Runner, candidate: Candidate, trials: dict[str, Values]) -> Candidate:
+        """The candidate with the units that trials give, each with the values at which it acts."""
+        units, certain, inconsistent = dict(candidate.units), set(candidate.certain), dict(candidate.inconsistent)
+        for key, values in trials.items():
+            unit = unit_by_trial(exact, values, units, key)
+            if unit is not None:
+                units[key] = unit
+                certain.add(key)
+                inconsistent.pop(key, None)
+        return Candidate(units, certain, candidate.probes, {}).without(inconsistent)
 
 
-def _tell_apart(runner, base, given, exponents):
-    """Take in more runs while there are hyperparameters whose unit is not certain: one with the values given, a longer
-    one, in which they may have an effect or different ones, and some with those not told apart at other values."""
-    if any(name not in exponents.certain for name in exponents.units):
-        exponents.take_in(given)
-    if any(name not in exponents.certain for name in base.floats):
-        if trajectory_of(runner, base, steps=LONG) is not None:
-            exponents.take_in(base, steps=LONG)
-    for name in base.floats:
-        for decades in (1, -1, 2, -2, 3, -3):
-            values = base.replace(name, base[name] * 10.0**decades)
-            loose = name in exponents.units and name not in exponents.certain
-            if loose and trajectory_of(runner, values) is not None:
-                exponents.take_in(values)
+class _Jump(NamedTuple):
+    """Values at which no units explain the run, and what is left unexplained."""
+
+    values: Values
+    residual: float
 
 
-def _verified(runner, base, given, units, certain, probes, inconsistent, precision, report):
-    """The report on units: whether rescaled runs agree, of the values given, of those measured with and of all probes,
-    where a hyperparameter whose probe alone does not is inconsistent by itself."""
-
-    def deviates(values, runs=None, **options):
-        own = deviation(runs or rescaled_runs(runner, values, units, **options))
-        if own[0] > ROUNDING:
-            with precision():
-                exact = deviation(rescaled_runs(runner, values, units, **options))
-            if exact[0] <= ROUNDING:
-                low.append(own[0])
-                return exact
-        return own
-
-    def faulty(pair, others):
-        """The deviation of a probe, without (at 0) the others, whose fault it may be, if that makes it agree."""
-        share = max(deviates(values)[0] for values in pair)
-        if share > ROUNDING and others:
-            without = list(pair)
-            for other in others:
-                without = [values.replace(other, 0.0) for values in without]
-            if all(trajectory_of(runner, values) is not None for values in without):
-                return min(share, max(deviates(values)[0] for values in without))
-        return share
-
-    low = []  # deviations that float64 makes good
-    options = {} if trajectory_of(runner, base, steps=LONG) is None else {"steps": LONG}
-    probed = [base, *(probe for probe, _ in probes.values() if probe != base)]
-    while True:
-        units = {name: unit for name, unit in units.items() if name not in inconsistent}
-        runs = rescaled_runs(runner, base, units, **options)
-        short, long = max(deviates(given), deviates(base)), deviates(base, runs, **options)
-        if max(short, long)[0] > ROUNDING:
-            share, where = max(short, long)
-            reason = f"units that fit small changes do not hold at large ones: runs deviate by {share:.2g} with {where}"
-            if short[0] <= ROUNDING:
-                reason = f"units of the first {STEPS} steps do not hold over {LONG}: runs deviate by {share:.2g}"
-            found = report("inconsistent", share, reason, {}, {}, inconsistent, probed)
-            return replace(found, nearby={name: unit for name, unit in units.items() if name in certain})
-        unknown = [name for name in base.floats if name not in units]
-        worst = {name: faulty(pair, {*unknown} - {name}) for name, pair in probes.items() if name not in inconsistent}
-        faults = {name: share for name, share in worst.items() if share > ROUNDING}
-        if not faults:
-            break
-        # a constant added to several things is the usual fault, which others only bring into play
-        usual = [name for name in base.floats if "eps" in name and name not in inconsistent]
-        for name, share in faults.items():
-            cured = name not in usual and usual and faulty(probes[name], usual) <= ROUNDING
-            inconsistent |= dict.fromkeys(usual, share) if cured else {name: share}
-    determined = {name: unit for name, unit in units.items() if name in certain}
-    # where hyperparameters are not told apart, the state depends on how they share a unit
-    state = state_units(runs) if determined == units else {}
-    residual = max(short[0], long[0], *worst.values(), *low)
-    return report("rounding" if residual else "bitwise", residual, "", determined, state, inconsistent, probed)
+def _without_culprit(runner: Runner, values: Values, outcome: Outcome) -> Outcome:
+    """What is left of an inconsistent outcome without the hyperparameter at fault; the same outcome if none is."""
+    keys = floats_of(values)
+    candidates = [key for key in keys if key in values and values[key] != 0]
+    for key in sorted(candidates, key=lambda key: ("eps" not in key, key not in outcome.inconsistent)):
+        without = with_entry(values, key, 0.0)
+        if not moves(runner.trajectory(without)):
+            continue
+        others = {name: unit for name, unit in outcome.nearby.items() if name != key}
+        if outcome.nearby and runner.rescaled_runs(without, others).deviation().share > ROUNDING:
+            continue
+        rest = Experiment(runner, without, without).outcome(may_jump=False)
+        if rest is None or not rest.consistent:
+            continue
+        too_little_is_left = keys[0] in rest.undetermined  # which is lr, as a rule
+        if key in rest.inconsistent and not too_little_is_left:
+            return outcome.without_suspect(key, rest)
+    return outcome

@@ -1,118 +1,195 @@
-"""Runs rescaled by powers of two: whether units hold, which of several hold, and which the state has."""
+"""Whether units hold: runs rescaled by them must agree, also with values that matter, and over a longer run."""
 
-import math
-from fractions import Fraction
-from itertools import product
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
-import torch
-
-from scaleinv._infer.exponents import DENOMINATOR
-from scaleinv._infer.probe import POWER, length, rescaled_run
-from scaleinv.units import ONE, G, Unit, W
-
-ROUNDING = 1e-9  # deviation, relative to the lengths of both runs, up to which a rescaled run differs by rounding
-TRIED = [Fraction(n, 2) for n in (0, 2, -2, 4, -4, 1, -1)]  # exponents, where differences tell nothing
-USUAL = {"lr": (W, W / G, ONE), "eps": (G, G**2, W, ONE), "weight_decay": (ONE / W, G / W, ONE)}
+from scaleinv._entries import with_entry
+from scaleinv._hyperparameters import Values
+from scaleinv._infer.deviation import ROUNDING, Deviation
+from scaleinv._infer.outcome import Outcome
+from scaleinv._infer.probes import Probe
+from scaleinv._infer.problem import LONG, STEPS
+from scaleinv._infer.runs import ByName, RescaledRuns, Runner
+from scaleinv._infer.state_units import state_units
 
 
-def deviation(runs):
-    """The largest deviation of rescaled runs, and in words which run's it is: 1 where all of an axis are refused."""
-    (reference, _), *axes = runs
-    worst, where = 0.0, ""
-    for axis, scaled in zip(axes, ("the loss", "the parameters")):
-        shares = {f"{scaled} × 2^{power}": apart(reference, run[0]) for power, run in axis if run}
-        shares = shares or {f"{scaled} × 2^±{POWER}, which it refuses": 1.0}
-        for name, share in shares.items():
-            if share > worst:
-                worst, where = share, name
-    return worst, where
+@dataclass(frozen=True)
+class Bench:
+    """What an experiment works on.
+
+    Attributes:
+        runner: the optimizer under test, as it is.
+        exact: the same, as precise as it can be.
+        given: the values that the user passed, or what is tested in their place.
+        base: the same in range, and switched on.
+        keys: the hyperparameters, or entries of them, to determine.
+    """
+
+    runner: Runner
+    exact: Runner
+    given: Values
+    base: Values
+    keys: list[str]
 
 
-def apart(reference, trajectory):
-    """How far a trajectory deviates, relative to the lengths of both: 0 if bitwise equal, 1 if unlike."""
-    lengths = length(trajectory) + length(reference) + 1e-6 * reference.norm()
-    share = ((trajectory - reference).norm() / lengths).item()
-    return share if math.isfinite(share) else 1.0
+@dataclass(frozen=True)
+class Candidate:
+    """Units to verify.
+
+    Attributes:
+        units: key → unit, of all that has one so far.
+        certain: the keys whose unit no other would do for.
+        probes: key → values with which it matters.
+        inconsistent: key → residual, of what no unit explains.
+    """
+
+    units: ByName
+    certain: set[str]
+    probes: dict[str, Probe]
+    inconsistent: dict[str, float]
+
+    def without(self, inconsistent: dict[str, float]) -> "Candidate":
+        """The candidate in which these have no unit either."""
+        units = {key: unit for key, unit in self.units.items() if key not in inconsistent}
+        return replace(self, units=units, inconsistent=self.inconsistent | inconsistent)
+
+    @property
+    def determined(self) -> ByName:
+        return {key: unit for key, unit in self.units.items() if key in self.certain}
 
 
-def unit_by_trial(runner, values, units, name):
-    """The one unit with which rescaled runs agree, of those with an exponent in TRIED, or None for none or several: for
-    what acts in jumps, so that small changes tell nothing.  Agreement bit for bit counts before that up to rounding."""
-    reference, _ = runner(values)
-    exponents = []
-    for axis in ("loss", "weight"):
-        exact, close = [], []
-        for exponent in TRIED:
-            changed = units | {name: Unit(**{axis: exponent})}
-            runs = [rescaled_run(runner, values, changed, axis, power) for power in (POWER, -POWER)]
-            finite = [run[0] for run in runs if run and run[0].isfinite().all()]  # a bound tells nothing
-            share = max((apart(reference, trajectory) for trajectory in finite), default=1.0)
-            exact += [exponent] if share == 0 else []
-            close += [exponent] if share <= ROUNDING else []
-            if len(exact) > 1:
-                return None
-        if len(exact or close) != 1:
-            return None
-        exponents += exact or close
-    return Unit(*exponents)
+def verified(bench: Bench, candidate: Candidate) -> Outcome:
+    """The outcome of verifying a candidate: a hyperparameter whose probes alone deviate loses its unit, by itself."""
+    verification = _Verification(bench)
+    while True:
+        whole = verification.of_whole_runs(candidate.units)
+        if whole.deviation.share > ROUNDING:
+            return verification.refuted(candidate, whole)
+        shares = verification.of_probes(candidate)
+        faults = {key: share for key, share in shares.items() if share > ROUNDING}
+        if not faults:
+            return verification.confirmed(candidate, whole, shares)
+        candidate = candidate.without(verification.blamed(candidate, faults))
 
 
-def usual_units(runner, values):
-    """name → unit for all float hyperparameters, of those that lr, eps and weight_decay have in ``torch.optim`` and 1
-    for the others, if rescaled runs agree with some; else None."""
-    reference, _ = runner(values)
+class _Whole(NamedTuple):
+    """Deviations of runs in which no hyperparameter is made to matter: short ones and the longest, which is kept."""
 
-    def agrees(units, axis, power):
-        run = rescaled_run(runner, values, units, axis, power)
-        return run is not None and apart(reference, run[0]) <= ROUNDING
+    short: Deviation
+    long: Deviation
+    runs: RescaledRuns
 
-    choices = [next((USUAL[word] for word in USUAL if word in name), (ONE,)) for name in values.floats]
-    found = {}
-    for axis in ("loss", "weight"):
-        exponents = [list(dict.fromkeys(getattr(unit, axis) for unit in units)) for units in choices]
-        for chosen in product(*exponents):
-            units = {name: Unit(**{axis: exponent}) for name, exponent in zip(values.floats, chosen)}
-            if agrees(units, axis, -POWER) and agrees(units, axis, POWER):
-                found[axis] = units
-                break
-        else:
-            return None
-    return {name: found["loss"][name] * found["weight"][name] for name in values.floats}
+    @property
+    def deviation(self) -> Deviation:
+        return max(self.short, self.long)
 
 
-def state_units(runs):
-    """The unit of every state buffer, read off from its ratios between rescaled runs, the same for all parameters."""
-    (_, plain), *axes = runs
-    exponents = {}  # name → a set for the loss, and one for the parameters
-    for axis, pairs in enumerate(axes):
-        for power, run in pairs:
-            for before, after in zip(_states(plain), _states(run[1]) if run else []):
-                for key, buffer in before.items():
-                    exponents.setdefault(key, (set(), set()))[axis].update(_exponents(buffer, after.get(key), power))
-    return {
-        key: Unit(*loss, *weight)
-        for key, (loss, weight) in exponents.items()
-        if len(loss) == len(weight) == 1 and None not in loss | weight
-    }
+class _Verification:
+    """Deviations of rescaled runs, and what follows from them.
+
+    Attributes:
+        low_precision: the largest deviation so far that disappears in float64.
+    """
+
+    def __init__(self, bench: Bench) -> None:
+        self.bench = bench
+        self.longest = None if bench.runner.trajectory(bench.base, steps=LONG) is None else LONG
+        self.low_precision = 0.0
+
+    def of_whole_runs(self, units: ByName) -> _Whole:
+        given, base = self.bench.given, self.bench.base
+        short = max(self._deviation(given, units), self._deviation(base, units))
+        runs = self.bench.runner.rescaled_runs(base, units, self.longest)
+        return _Whole(short, self._deviation(base, units, self.longest), runs)
+
+    def of_probes(self, candidate: Candidate) -> dict[str, float]:
+        """key → the share by which runs deviate where it matters, with all others that have no unit at 0 if that
+        helps."""
+        without_unit = [key for key in self.bench.keys if key not in candidate.units]
+        return {
+            key: self._share(probe, candidate.units, [other for other in without_unit if other != key])
+            for key, probe in candidate.probes.items()
+            if key not in candidate.inconsistent
+        }
+
+    def blamed(self, candidate: Candidate, faults: dict[str, float]) -> dict[str, float]:
+        """key → share, of those at fault: eps if a probe agrees without it, else the hyperparameter of the probe.
+
+        A constant added to several things is the usual fault, which others only bring into play.
+        """
+        usual = [key for key in self.bench.keys if "eps" in key and key not in candidate.inconsistent]
+        blamed: dict[str, float] = {}
+        for key, share in faults.items():
+            by_eps = usual and key not in usual
+            if by_eps and self._share(candidate.probes[key], candidate.units, usual) <= ROUNDING:
+                blamed |= dict.fromkeys(usual, share)
+            else:
+                blamed[key] = share
+        return blamed
+
+    def refuted(self, candidate: Candidate, whole: _Whole) -> Outcome:
+        share, where = whole.deviation
+        reason = f"units that fit small changes do not hold at large ones: runs deviate by {share:.2g} with {where}"
+        if whole.short.share <= ROUNDING:
+            reason = f"units of the first {STEPS} steps do not hold over {LONG}: runs deviate by {share:.2g}"
+        return Outcome(
+            "inconsistent",
+            share,
+            reason,
+            inconsistent=candidate.inconsistent,
+            nearby=candidate.determined,
+            probed=self._probed(candidate),
+        )
+
+    def confirmed(self, candidate: Candidate, whole: _Whole, shares: dict[str, float]) -> Outcome:
+        units, inconsistent = candidate.determined, candidate.inconsistent
+        residual = max(whole.deviation.share, *shares.values(), self.low_precision)
+        undetermined = tuple(key for key in self.bench.keys if key not in units and key not in inconsistent)
+        reasons = []
+        if undetermined:
+            reasons.append(f"Undetermined, being without effect or not told apart: {', '.join(undetermined)}.")
+        if inconsistent:
+            reasons.append(f"Inconsistent when made to matter or changed: {', '.join(inconsistent)}.")
+        return Outcome(
+            "rounding" if residual else "bitwise",
+            residual,
+            " ".join(reasons),
+            units=units,
+            # where hyperparameters are not told apart, the state depends on how they share a unit
+            state=state_units(whole.runs) if units == candidate.units else {},
+            undetermined=undetermined,
+            inconsistent=inconsistent,
+            probed=self._probed(candidate),
+        )
+
+    def _probed(self, candidate: Candidate) -> tuple[Values, ...]:
+        base = self.bench.base
+        return base, *(probe.matters for probe in candidate.probes.values() if probe.matters != base)
+
+    def _share(self, probe: Probe, units: ByName, others: list[str]) -> float:
+        """The share by which the runs of a probe deviate; with the others at 0 if it is less then, for it may be their
+        fault."""
+        share = max(self._deviation(values, units).share for values in probe)
+        if share <= ROUNDING or not others:
+            return share
+        without = [_without(values, others) for values in probe]
+        if any(self.bench.runner.trajectory(values) is None for values in without):
+            return share
+        return min(share, max(self._deviation(values, units).share for values in without))
+
+    def _deviation(self, values: Values, units: ByName, steps: int | None = None) -> Deviation:
+        """The deviation of rescaled runs; that in float64 where it is by rounding only there."""
+        deviation = self.bench.runner.rescaled_runs(values, units, steps).deviation()
+        if deviation.share <= ROUNDING:
+            return deviation
+        exact = self.bench.exact.rescaled_runs(values, units, steps).deviation()
+        if exact.share > ROUNDING:
+            return deviation
+        self.low_precision = max(self.low_precision, deviation.share)
+        return exact
 
 
-def _states(optimizer):
-    state = getattr(optimizer, "state", {})
-    return [s for s in state.values() if isinstance(s, dict)] if isinstance(state, dict) else []
-
-
-def _exponents(before, after, power):
-    """The exponents of 2^power by which entries that are not 0 have changed; None among them for any other change."""
-    numbers = torch.Tensor | int | float
-    if not (isinstance(before, numbers) and isinstance(after, numbers)) or isinstance(before, bool):
-        return {None}
-    before, after = torch.as_tensor(before), torch.as_tensor(after)
-    if before.is_sparse or before.shape != after.shape:
-        return {None}
-    before, after = before.double(), after.double()
-    ratios = (after / before)[(before != 0) | (after != 0)].log2() / power
-    found = set()
-    for ratio in set(ratios.tolist()):
-        fraction = Fraction(ratio).limit_denominator(DENOMINATOR) if math.isfinite(ratio) else None
-        found.add(fraction if fraction is not None and abs(fraction - ratio) < 1e-6 else None)
-    return found
+def _without(values: Values, keys: list[str]) -> Values:
+    for key in keys:
+        values = with_entry(values, key, 0.0)
+    return values

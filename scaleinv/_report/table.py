@@ -1,25 +1,31 @@
 """Tables and numbers as every report prints them."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any
 
 from rich.table import Table
 from rich.text import Text
 
 
-def table(headings: Iterable[str], rows: Iterable[Iterable[Any]]) -> Table:
+def table(headings: Iterable[str], rows: Iterable[Iterable[Any]], *, words: Collection[str] | None = None) -> Table:
     """A table without lines whose first column is never cut off.
 
+    ``words`` are the headings of columns of words, to the left and folded where they are too long; the other columns
+    are then to the right.
+
     >>> from rich.console import Console
-    >>> Console(width=20).print(table(["name", "value"], [["lr", 0.1], ["eps", 1e-08]]))
+    >>> rows = [["lr", 0.1], ["eps", 1e-08]]
+    >>> Console(width=20).print(table(["name", "value"], rows))  # doctest: +NORMALIZE_WHITESPACE
     name  value
     lr    0.1
     eps   1e-08
     """
     result = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
     for i, heading in enumerate(headings):
-        result.add_column(heading, overflow="fold", no_wrap=i == 0)  # a number is never cut off
+        to_right = words is not None and heading not in words
+        whole = i == 0 and words is None  # in one line; a number is never cut off
+        result.add_column(heading, overflow="fold", no_wrap=whole, justify="right" if to_right else "left")
     for row in rows:
         result.add_row(*(Text(str(cell)) for cell in row))  # shown as they are: "[a]" is not markup
     return result

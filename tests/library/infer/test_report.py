@@ -108,7 +108,7 @@ def test_the_table_has_the_units_and_the_numbers_of_convert(case):
     table = rows(printed(case))
     assert list(table) == list(found.hyperparameters)
     for name, (value, unit, for_loss, for_weight) in table.items():
-        assert unit == found.said(name, found.hyperparameters[name])
+        assert unit == found.unit_text(name, found.hyperparameters[name])
         if name == "betas":
             assert (value, for_loss, for_weight) == (str(given[name]), "same", "same")
             continue

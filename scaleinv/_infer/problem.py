@@ -1,0 +1,150 @@
+"""One probing run: an optimizer trains a matrix and a vector on a small smooth problem, w/k is what is recorded.
+
+With the loss c times and the parameters k times as large, the problem is c·L(w/k); its gradients are exact to the last
+bit for powers of two.
+"""
+
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from functools import cache
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from scaleinv._hyperparameters import Factory, Values
+from scaleinv._infer.precision import in_float64
+from scaleinv._threads import threads
+
+STEPS = 8  # of a run: enough to leave RAdam's first five, few enough that all runs together take under a second
+LONG = 100  # steps of the longer run, which shows what changes later, such as the end of a warm-up
+
+KINDS = ("dense", "matrix", "sparse", "graph", "named", "model")
+
+
+class Interface(NamedTuple):
+    """How an optimizer wants to be made and stepped.
+
+    Attributes:
+        kind: one of ``KINDS``: dense gradients of a matrix and a vector; a matrix only; a matrix with sparse
+            gradients; gradients that can be differentiated again; pairs of names and parameters; a module.
+        closure: whether ``step`` takes a function that evaluates the loss.
+        promote: whether it runs only when its low precisions are replaced by float64.
+    """
+
+    kind: str
+    closure: bool
+    promote: bool
+
+    def __str__(self) -> str:
+        return f"with {self.kind} parameters{' and a closure' if self.closure else ''}"
+
+
+class Scale(NamedTuple):
+    """How many times as large the stored parameters (k) and the loss (c) are."""
+
+    weight: float = 1.0
+    loss: float = 1.0
+
+
+class Run(NamedTuple):
+    """The parameters wherever a gradient was taken, in the original units, (steps + 1, coordinates); and the optimizer
+    at the end."""
+
+    trajectory: Tensor
+    optimizer: Any
+
+
+def run(factory: Factory, values: Values, interface: Interface, scale: Scale, steps: int) -> Run:
+    """Train for ``steps`` evaluations of the loss, always from the same start and random state."""
+    torch.default_generator.manual_seed(0)
+    random.seed(0)
+    np.random.seed(0)
+    training = _Training(interface, scale)
+    with in_float64(True) if interface.promote else nullcontext():
+        optimizer = factory(training.what_to_train(), **values)
+        if callable(getattr(optimizer, "train", None)):
+            optimizer.train()
+        training.train(optimizer, steps)
+    training.record()
+    trajectory = training.trajectory
+    trajectory += trajectory[-1:] * (steps + 1 - len(trajectory))
+    return Run(torch.stack(trajectory[: steps + 1]), optimizer)
+
+
+class _Training:
+    """The parameters, the batch of the step, and the trajectory so far."""
+
+    def __init__(self, interface: Interface, scale: Scale) -> None:
+        start, self.batches = _problem(interface.kind in ("matrix", "sparse"))
+        self.interface, self.scale = interface, scale
+        self.parameters = [torch.nn.Parameter(scale.weight * w) for w in start]
+        self.batch = self.batches[0]
+        self.trajectory: list[Tensor] = []
+
+    def what_to_train(self) -> Any:
+        """What the factory takes for the parameters: a list of them, of pairs with their names, or a module."""
+        named = dict(zip(("weight", "bias"), self.parameters, strict=False))
+        if self.interface.kind == "named":
+            return list(named.items())
+        if self.interface.kind == "model":
+            model = torch.nn.Linear(3, 4)
+            for name, parameter in named.items():
+                setattr(model, name, parameter)
+            return model
+        return self.parameters
+
+    def train(self, optimizer: Any, steps: int) -> None:
+        for step in range(steps):
+            self.batch = self.batches[step % STEPS]
+            if self.interface.closure:
+                optimizer.step(self.evaluate)
+            else:
+                self.evaluate()
+                optimizer.step()
+            if len(self.trajectory) > steps:  # a closure may be evaluated several times a step
+                break
+
+    @torch.enable_grad()
+    def evaluate(self) -> Tensor:
+        """The loss; its gradients are set, as the sum of a smooth and a quadratic term has them."""
+        self.record()
+        x, y = self.batch
+        weight, loss = self.scale
+        attached = self.interface.kind in ("graph", "model")  # a second derivative, or the optimizer's own backward
+        matrix, *bias = [(p if attached else p.detach()) / weight for p in self.parameters]
+        error = x @ matrix.T + (bias[0] if bias else 0) - y
+        root = (1 + error**2).sqrt()
+        slope = (error / root + 0.1 * error) * (loss / weight / error.numel())
+        for p, grad in zip(self.parameters, (slope.T @ x, slope.sum(0)), strict=False):
+            p.grad = grad.to_sparse() if self.interface.kind == "sparse" else grad
+        return loss * (root + 0.05 * error**2).mean()
+
+    def record(self) -> None:
+        self.trajectory.append(torch.cat([p.detach().flatten() / self.scale.weight for p in self.parameters]))
+
+
+@cache
+def _problem(matrix_only: bool) -> tuple[list[Tensor], list[tuple[Tensor, Tensor]]]:
+    """Start values of the parameters, and the data of every step, in float64."""
+    generator = torch.Generator().manual_seed(0)
+
+    def normal(*shape: int) -> Tensor:
+        return torch.randn(shape, generator=generator, dtype=torch.float64, device="cpu")
+
+    parameters = [normal(4, 3)] if matrix_only else [normal(4, 3), normal(4)]
+    return parameters, [(normal(5, 3), 2 * normal(5, 4)) for _ in range(STEPS)]
+
+
+@contextmanager
+def isolated() -> Iterator[None]:
+    """Restores the random states at the end; inside, torch uses one thread: on small tensors, several only wait."""
+    python, numpy = random.getstate(), np.random.get_state()
+    try:
+        with threads(1), torch.random.fork_rng(devices=[]):
+            yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(numpy)

@@ -1,0 +1,64 @@
+"""The units of an optimizer's state, read off from its ratios between rescaled runs."""
+
+import math
+from collections.abc import Iterator
+from fractions import Fraction
+from typing import Any
+
+import torch
+
+from scaleinv._infer.exponents import DENOMINATOR
+from scaleinv._infer.runs import ByName, RescaledRuns
+from scaleinv.units import Unit
+
+Exponent = Fraction | None  # None for a change that is not a power of the scale
+
+
+def state_units(runs: RescaledRuns) -> ByName:
+    """The unit of every state buffer that has the same one for all parameters."""
+    exponents: dict[str, tuple[set[Exponent], set[Exponent]]] = {}  # name → a set for the loss, one for the parameters
+    for axis in (0, 1):
+        for name, exponent in _exponents_by_buffer(runs, axis):
+            exponents.setdefault(name, (set(), set()))[axis].update(exponent)
+    single = {name: (_single(loss), _single(weight)) for name, (loss, weight) in exponents.items()}
+    return {
+        name: Unit(loss, weight) for name, (loss, weight) in single.items() if loss is not None and weight is not None
+    }
+
+
+def _single(exponents: set[Exponent]) -> Exponent:
+    """The only exponent, or None if there are several or none."""
+    return next(iter(exponents)) if len(exponents) == 1 else None
+
+
+def _exponents_by_buffer(runs: RescaledRuns, axis: int) -> Iterator[tuple[str, set[Exponent]]]:
+    plain = _states(runs.reference.optimizer)
+    for power, run in (runs.loss, runs.weight)[axis]:
+        for before, after in zip(plain, _states(run.optimizer) if run else [], strict=False):
+            for name, buffer in before.items():
+                yield name, _exponents(buffer, after.get(name), power)
+
+
+def _states(optimizer: Any) -> list[dict]:
+    state = getattr(optimizer, "state", {})
+    return [each for each in state.values() if isinstance(each, dict)] if isinstance(state, dict) else []
+
+
+def _exponents(before: Any, after: Any, power: int) -> set[Exponent]:
+    """The exponents of 2^power by which entries that are not 0 have changed."""
+    numbers = torch.Tensor | int | float
+    if not (isinstance(before, numbers) and isinstance(after, numbers)) or isinstance(before, bool):
+        return {None}
+    before, after = torch.as_tensor(before), torch.as_tensor(after)
+    if before.is_sparse or before.shape != after.shape:
+        return {None}
+    before, after = before.double(), after.double()
+    ratios = (after / before)[(before != 0) | (after != 0)].log2() / power
+    return {_exponent(ratio) for ratio in set(ratios.tolist())}
+
+
+def _exponent(ratio: float) -> Exponent:
+    if not math.isfinite(ratio):
+        return None
+    fraction = Fraction(ratio).limit_denominator(DENOMINATOR)
+    return fraction if abs(fraction - ratio) < 1e-6 else None
