@@ -101,14 +101,16 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    if name in _HOMES:
-        value = getattr(import_module(f"scaleinv.{_HOMES[name]}"), name)
-        globals()[name] = value
-        return value
-    if name in __all__:
-        return import_module(f"scaleinv.{name}")
-    raise AttributeError(f"module 'scaleinv' has no attribute {name!r}{_hint(name)}", name=name)
+if not TYPE_CHECKING:  # so that a type checker reports names that do not exist
+
+    def __getattr__(name: str) -> Any:
+        if name in _HOMES:
+            value = getattr(import_module(f"scaleinv.{_HOMES[name]}"), name)
+            globals()[name] = value
+            return value
+        if name in __all__:
+            return import_module(f"scaleinv.{name}")
+        raise AttributeError(f"module 'scaleinv' has no attribute {name!r}{_hint(name)}", name=name)
 
 
 def _hint(name: str) -> str:

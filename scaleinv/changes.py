@@ -1,4 +1,4 @@
-"""What people change in a training, as a change of units: what to tell ``convert`` and ``rescale``.
+"""Changes of a training that are changes of units: arguments for ``convert`` and ``rescale``.
 
 >>> import torch
 >>> from scaleinv import changes, convert
@@ -6,21 +6,28 @@
 {'lr': 0.0125}
 """
 
+import warnings
 from dataclasses import dataclass
+from typing import Any
 
 from scaleinv._checks import check_scale
 
 
 @dataclass(frozen=True)
 class Change:
-    """A change of units; ``scaleinv.changes`` makes them from what people change.
+    """A change of units.  The functions of ``scaleinv.changes`` make the common ones.
 
     Attributes:
-        reason: why these factors, in words.
-        weight: the factor of the stored parameters, for which the module's own code makes up.
+        reason: why these factors are the right ones, as a clause.
+        weight: the factor of the stored parameters, which the module's own code compensates.
         loss: the factor of the loss.
-        of: which parameters it concerns, in words.
-        exact: whether the training is the same one; else only its steps relative to the parameters are.
+        of: the parameters that the change concerns, in words.
+        exact: whether the training stays the same; if not, only the relative size of its steps does.
+
+    >>> import torch, scaleinv
+    >>> halved = scaleinv.Change("the weights are stored half as large", weight=0.5)
+    >>> scaleinv.convert(torch.optim.SGD, {"lr": 0.1}, halved)
+    {'lr': 0.025}
     """
 
     reason: str
@@ -30,58 +37,153 @@ class Change:
     exact: bool = True
 
 
-def check_change(change, weight, loss):
-    """A change's factors of weight and loss; TypeError for none, ValueError where others are given besides."""
+def check_change(change: Change, weight: Any, loss: Any) -> tuple[float, float]:
+    """Return the change's factors of weight and loss.
+
+    Args:
+        change: the change.
+        weight: the factor passed besides it, which has to be 1.
+        loss: likewise.
+
+    Raises:
+        TypeError: if ``change`` is not a ``Change``.
+        ValueError: if ``weight`` or ``loss`` is passed besides it.
+    """
     if not isinstance(change, Change):
         raise TypeError(f"change={change!r} is not one of scaleinv.changes, such as changes.loss_times(8)")
     if (weight, loss) != (1, 1):
-        raise ValueError(f"weight={weight!r}, loss={loss!r}: give these or change={change!r}, not both")
+        raise ValueError(f"weight={weight!r}, loss={loss!r}: pass these or change={change!r}, not both")
     return change.weight, change.loss
 
 
-def loss_times(factor):
-    """The loss is multiplied by ``factor``: by a loss weight, by a fixed loss scale, or since gradients are summed,
-    over ``factor`` processes or accumulated pieces, instead of averaged."""
+def loss_times(factor: float) -> Change:
+    """Multiply the loss by a factor.
+
+    The factor may be a loss weight, a fixed loss scale, or the number of processes or accumulated pieces over which
+    gradients are now summed instead of averaged.
+
+    Args:
+        factor: a positive number.
+
+    Raises:
+        TypeError: if ``factor`` is not a number.
+        ValueError: if ``factor`` is not positive and finite.
+
+    >>> import torch
+    >>> from scaleinv import changes, convert
+    >>> convert(torch.optim.Adam, {"lr": 0.001}, changes.loss_times(8))
+    {'lr': 0.001, 'eps': 8e-08}
+    """
     factor = check_scale("factor", factor)
-    return Change(f"the loss is {_times(factor)}, and its gradients with it", loss=factor)
+    return Change(f"the loss is {_times_as_large(factor)}, and so are its gradients", loss=factor)
 
 
-def sum_over(size):
-    """The loss is summed over a batch of ``size`` instead of averaged; ``loss_times(1 / size)`` is the way back."""
+def sum_over(size: float) -> Change:
+    """Sum the loss over a batch instead of averaging it; ``loss_times(1 / size)`` is the way back.
+
+    Args:
+        size: the number of examples in a batch.
+
+    Raises:
+        TypeError: if ``size`` is not a number.
+        ValueError: if ``size`` is not positive and finite.
+
+    >>> import torch
+    >>> from scaleinv import changes, convert
+    >>> convert(torch.optim.SGD, {"lr": 0.1}, changes.sum_over(512))
+    {'lr': 0.0001953125}
+    """
     size = check_scale("size", size)
-    return Change(f"a sum over {size:g} is {size:g} times their mean", loss=size)
+    return Change(f"a sum over {size:g} examples is {size:g} times their mean", loss=size)
 
 
-def gain(factor):
-    """The module's own code now multiplies these parameters by ``factor``, as a layer with an equalised learning rate
-    does by 1/√fan_in: stored 1/``factor`` times as large, they are the same function."""
+def gain(factor: float) -> Change:
+    """Multiply parameters by a factor in the module's own code, as an equalised learning rate does by 1/√fan_in.
+
+    Stored 1/``factor`` times as large, they give the same function.
+
+    Args:
+        factor: a positive number.
+
+    Raises:
+        TypeError: if ``factor`` is not a number.
+        ValueError: if ``factor`` is not positive and finite.
+
+    >>> import torch
+    >>> from scaleinv import changes, convert
+    >>> convert(torch.optim.SGD, {"lr": 0.1}, changes.gain(1 / 8))
+    {'lr': 6.4}
+    """
     factor = check_scale("factor", factor)
-    said = f"stored {_times(1 / factor)}, they are the same function with a gain of {factor:.4g}"
-    return Change(said, 1 / factor, of="the parameters with the gain alone")
+    reason = f"with a gain of {factor:.4g}, parameters stored {_times_as_large(1 / factor)} give the same function"
+    return Change(reason, 1 / factor, of="the parameters with the gain alone")
 
 
-def lora_alpha(old, new):
-    """LoRA's α goes from ``old`` to ``new``, the rank r stays: in y = W·x + (α/r)·B·A·x it is a gain of B.
+def lora_alpha(old: float, new: float) -> Change:
+    """Change LoRA's α at the same rank r: in y = W·x + (α/r)·B·A·x it is a gain of B.
 
-    For a change of rank, or from α/r to rsLoRA's α/√r, give the old factor and the new one, as in
+    For a change of rank, or from α/r to rsLoRA's α/√r, pass the old factor and the new one, as in
     ``lora_alpha(16 / 8, 16 / 8**0.5)``.
+
+    Args:
+        old: the old α, a positive number.
+        new: the new α, a positive number.
+
+    Raises:
+        TypeError: if ``old`` or ``new`` is not a number.
+        ValueError: if ``old`` or ``new`` is not positive and finite.
+
+    >>> import torch
+    >>> from scaleinv import changes, convert
+    >>> change = changes.lora_alpha(16, 64)
+    >>> change.of, convert(torch.optim.SGD, {"lr": 0.5}, change)
+    ('lora_B alone', {'lr': 0.03125})
     """
     old, new = check_scale("old", old), check_scale("new", new)
     ratio = new / old
-    said = f"α is {_times(ratio)}, so that B stored {_times(1 / ratio)} is the same function"
-    return Change(said, 1 / ratio, of="lora_B alone")
+    reason = f"α is {_times_as_large(ratio)}, so B stored {_times_as_large(1 / ratio)} gives the same function"
+    return Change(reason, 1 / ratio, of="lora_B alone")
 
 
-def start_times(factor):
-    """The module is initialised ``factor`` times as large: steps keep their size relative to the parameters.
+def init_times(factor: float) -> Change:
+    """Initialise the module ``factor`` times as large; steps keep their size relative to the parameters.
 
-    That is another start, not another unit: only where the module divides by ``factor`` again is it the same training.
-    ``rescale`` refuses it.
+    This is a different initialisation, not a different unit: the training is the same only if the module divides by
+    ``factor`` again.  ``rescale`` refuses it.
+
+    Args:
+        factor: a positive number.
+
+    Raises:
+        TypeError: if ``factor`` is not a number.
+        ValueError: if ``factor`` is not positive and finite.
+
+    >>> import torch
+    >>> from scaleinv import changes, convert
+    >>> convert(torch.optim.SGD, {"lr": 0.1}, changes.init_times(8))
+    {'lr': 6.4}
     """
     factor = check_scale("factor", factor)
-    said = f"parameters {_times(factor)} want steps {_times(factor)}, for the same change relative to them"
-    return Change(said, factor, exact=False)
+    larger = _times_as_large(factor)
+    return Change(f"parameters {larger} need steps {larger} for the same relative change", factor, exact=False)
 
 
-def _times(factor):
+def start_times(factor: float) -> Change:
+    """Deprecated name of ``init_times``.
+
+    >>> import warnings
+    >>> from scaleinv import changes
+    >>> with warnings.catch_warnings():
+    ...     warnings.simplefilter("ignore")
+    ...     changes.start_times(8) == changes.init_times(8)
+    True
+    """
+    warnings.warn("changes.start_times is deprecated; use changes.init_times", DeprecationWarning, stacklevel=2)
+    return init_times(factor)
+
+
+def _times_as_large(factor: float) -> str:
     return f"{factor:.4g} times as large" if factor != 1 else "as large as before"
+
+
+__all__ = ["Change", "gain", "init_times", "loss_times", "lora_alpha", "start_times", "sum_over"]

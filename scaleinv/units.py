@@ -1,54 +1,115 @@
 """Units of hyperparameters: what a learning rate is measured in.
 
-Let the loss carry the unit L and a parameter the unit W; then a gradient is L W⁻¹.  Rescale the loss by
-``loss`` (c) and the parameters by ``weight`` (k), that is, train w' = k·w on L'(w') = c·L(w'/k).  A
-hyperparameter of unit Lᵃ Wᵇ must become cᵃ·kᵇ times what it was, and the training is the same training:
+Let the loss carry the unit L and a parameter the unit W; then a gradient is L W⁻¹.  Rescale the loss by ``loss`` (c in
+formulas) and the stored parameters by ``weight`` (k in formulas), that is, train w' = k·w on L'(w') = c·L(w'/k).  A
+hyperparameter of unit Lᵃ Wᵇ has to become cᵃ·kᵇ times what it was, and the training is the same training:
 w'(t) = k·w(t) at every step, up to rounding, and bit for bit when c and k are powers of two.
+
+>>> from scaleinv.units import G, L, W
+>>> L / W, W / G, (W / G).factor(weight=10, loss=2)
+(L W⁻¹, L⁻¹ W², 50.0)
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
+from numbers import Real
+from typing import Any, TypeAlias
+
+from scaleinv._checks import check_scale
 
 _SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+_Number: TypeAlias = int | float | Fraction
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, init=False)
 class Unit:
-    """The unit L^loss · W^weight.  Multiplies, divides and takes powers; prints as ``L W⁻¹``, or ``1``."""
+    """The unit L^loss · W^weight.  Units multiply, divide and take powers.
 
-    loss: Fraction = Fraction(0)
-    weight: Fraction = Fraction(0)
+    Attributes:
+        loss: the exponent of L.
+        weight: the exponent of W.
 
-    def __post_init__(self):
-        object.__setattr__(self, "loss", Fraction(self.loss))
-        object.__setattr__(self, "weight", Fraction(self.weight))
+    Raises:
+        TypeError: if an exponent is not a number.
 
-    def __mul__(self, other):
+    >>> from scaleinv import Unit
+    >>> from scaleinv.units import L, W
+    >>> lr = Unit(loss=-1, weight=2)
+    >>> lr, lr == W**2 / L, lr**0.5, lr / lr
+    (L⁻¹ W², True, L^(-1/2) W, 1)
+    """
+
+    loss: Fraction
+    weight: Fraction
+
+    def __init__(self, loss: _Number = 0, weight: _Number = 0) -> None:
+        object.__setattr__(self, "loss", _exponent("loss", loss))
+        object.__setattr__(self, "weight", _exponent("weight", weight))
+
+    def __mul__(self, other: "Unit") -> "Unit":
+        if not isinstance(other, Unit):
+            return NotImplemented
         return Unit(self.loss + other.loss, self.weight + other.weight)
 
-    def __truediv__(self, other):
+    def __truediv__(self, other: "Unit") -> "Unit":
+        if not isinstance(other, Unit):
+            return NotImplemented
         return Unit(self.loss - other.loss, self.weight - other.weight)
 
-    def __pow__(self, power):
-        return Unit(self.loss * power, self.weight * power)
+    def __pow__(self, power: _Number) -> "Unit":
+        if not isinstance(power, Real):
+            return NotImplemented
+        exponent = _exponent("power", power)
+        return Unit(self.loss * exponent, self.weight * exponent)
 
-    def factor(self, *, weight=1.0, loss=1.0):
-        """The number that a quantity of this unit is multiplied by when the loss and the parameters are; inf or 0
-        beyond the range of floats."""
+    def factor(self, *, weight: float = 1.0, loss: float = 1.0) -> float:
+        """Return the factor of a quantity of this unit when the parameters and the loss are rescaled.
+
+        Args:
+            weight: the factor of the stored parameters.
+            loss: the factor of the loss.
+
+        Returns:
+            loss^a · weight^b for the unit L^a W^b; inf or 0 beyond the range of floats.
+
+        Raises:
+            TypeError: if a scale is not a number.
+            ValueError: if a scale is not positive and finite.
+
+        >>> from scaleinv.units import G, W
+        >>> W.factor(weight=8), G.factor(weight=8, loss=4)
+        (8.0, 0.5)
+        """
+        weight, loss = check_scale("weight", weight), check_scale("loss", loss)
         try:
-            return float(loss) ** float(self.loss) * float(weight) ** float(self.weight)
+            return loss ** float(self.loss) * weight ** float(self.weight)
         except OverflowError:
             return math.inf
 
-    def __str__(self):
+    def __str__(self) -> str:
         symbols = [_power("L", self.loss), _power("W", self.weight)]
         return " ".join(symbol for symbol in symbols if symbol) or "1"
 
     __repr__ = __str__
 
 
-def _power(symbol, exponent):
+def _exponent(name: str, value: _Number) -> Fraction:
+    """``value`` as a fraction: 1/3 and 1/10 for the floats nearest to them."""
+    if not isinstance(value, Real):
+        raise TypeError(
+            f"{name}={value!r} is not an exponent; pass numbers, as in Unit(loss=1, weight=-1), or write L / W"
+        )
+    try:
+        exact = Fraction(value)
+    except (OverflowError, ValueError):  # inf and nan
+        raise ValueError(f"{name}={value!r} is not an exponent; it has to be finite") from None
+    simple = exact.limit_denominator(1000)
+    return simple if abs(simple - exact) < 1e-12 else exact
+
+
+def _power(symbol: str, exponent: Fraction) -> str:
     if exponent == 0:
         return ""
     if exponent == 1:
@@ -58,10 +119,12 @@ def _power(symbol, exponent):
     return f"{symbol}^({exponent})"
 
 
-ONE = Unit()
+ONE = Unit()  # a pure number
 L = Unit(loss=1)
 W = Unit(weight=1)
 G = L / W  # a gradient
+
+HyperparameterUnit: TypeAlias = Unit | tuple[Unit | None, ...] | None
 
 
 @dataclass(frozen=True)
@@ -69,14 +132,23 @@ class Units:
     """The units of one optimizer.
 
     Attributes:
-        hyperparameters: name → Unit; a tuple of them where a hyperparameter is a tuple of several units; None
-            where it has no unit (or, when inferred, none was determined).
-        state: name of a state buffer → Unit.
-        reason: why some hyperparameter has no unit; empty when all have.
-        defaults: hyperparameters in use where none are given, as far as they are not in an optimizer's signature.
+        hyperparameters: name → unit; a tuple of units for a tuple whose entries have different ones; None for a
+            hyperparameter that has no unit (or, if measured, whose unit was not determined).
+        state: name of a state buffer → unit.
+        reason: why some hyperparameter has no unit; empty if all have one.
+        defaults: values in use for hyperparameters that are not passed, where the optimizer's signature has none.
+
+    >>> import torch, scaleinv
+    >>> from scaleinv.units import ONE, G, W
+    >>> units = scaleinv.Units({"lr": W, "beta": ONE}, state={"mean": G})
+    >>> scaleinv.convert(units, {"lr": 0.1, "beta": 0.9}, weight=8)
+    {'lr': 0.8, 'beta': 0.9}
     """
 
-    hyperparameters: dict
-    state: dict
+    hyperparameters: Mapping[str, HyperparameterUnit]
+    state: Mapping[str, Unit | None]
     reason: str = ""
-    defaults: dict = field(default_factory=dict)
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+
+
+__all__ = ["G", "L", "ONE", "Unit", "Units", "W"]

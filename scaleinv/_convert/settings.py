@@ -2,87 +2,154 @@
 
 import inspect
 import math
+from collections.abc import Mapping
 from numbers import Real
+from typing import Any, TypeAlias
+
+import torch
 
 from scaleinv._checks import check_scale
-from scaleinv.changes import check_change
+from scaleinv._entries import key_of
+from scaleinv.changes import Change, check_change
 from scaleinv.known_optimizers import units_of
-from scaleinv.units import Units
+from scaleinv.units import HyperparameterUnit, Unit, Units
+
+OptimizerOrUnits: TypeAlias = type[torch.optim.Optimizer] | Units
 
 
-def convert(optimizer_class, hyperparameters, change=None, *, weight=1.0, loss=1.0):
-    """The hyperparameters for the same training with parameters ``weight`` and a loss ``loss`` times as large.
+class _NoUnitError(ValueError):
+    """A value without a unit cannot be converted."""
+
+
+def convert(
+    optimizer_class: OptimizerOrUnits,
+    hyperparameters: Mapping[str, Any],
+    change: Change | None = None,
+    *,
+    weight: float = 1.0,
+    loss: float = 1.0,
+) -> dict[str, Any]:
+    """Return the hyperparameters for the same training in other units.
 
     Args:
-        optimizer_class: one of ``torch.optim``'s, or the result of ``infer_units``.
-        hyperparameters: name → value (float, tensor, or tuple).
-        change: one of ``scaleinv.changes``, instead of weight and loss.
-        weight: the factor of the parameters, a positive number.
+        optimizer_class: a class of ``torch.optim``, or the result of ``infer_units``.
+        hyperparameters: name → value (a number, a tensor, or a tuple of numbers).
+        change: one of ``scaleinv.changes``, in place of weight and loss.
+        weight: the factor of the stored parameters, a positive number.
         loss: the factor of the loss, a positive number.
 
     Returns:
-        A new dict.  A default that the optimizer would use and that has to change is added, for Adam's eps is
-        1e-8 in one choice of units only.
+        A new dict with the converted values.  It includes each default that has to change, such as Adam's eps: 1e-8 is
+        right in one choice of units only.
 
     Raises:
-        ValueError: for a scale that is not positive and finite, an optimizer or hyperparameter of unknown unit,
-            a change besides weight or loss, and a result beyond the range of floats.
-        TypeError: for what is no number, and no change.
+        TypeError: if ``hyperparameters`` is not a dict, a value or scale is not a number, or ``change`` is not a
+            ``Change``.
+        ValueError: if a scale is not positive and finite, the optimizer or a hyperparameter is unknown or has no known
+            unit, weight or loss is passed besides ``change``, or a result leaves the range of floats.
 
-    >>> convert(torch.optim.Adam, {"lr": 1e-3}, weight=10)
+    >>> import torch, scaleinv
+    >>> scaleinv.convert(torch.optim.Adam, {"lr": 1e-3}, weight=10)
     {'lr': 0.01, 'eps': 1e-09}
     """
     weight, loss = check_scale("weight", weight), check_scale("loss", loss)
     if change is not None:
         weight, loss = check_change(change, weight, loss)
+    _check_mapping(hyperparameters)
     units = units_of(optimizer_class, hyperparameters)
     defaults = defaults_of(optimizer_class)
-    for name in hyperparameters:
-        if name not in defaults and name not in units.hyperparameters:
-            raise ValueError(f"hyperparameters[{name!r}]: unknown; known are {sorted(defaults)}")
-    converted = dict(hyperparameters)
-    for name, unit in units.hyperparameters.items():
-        if name not in hyperparameters and name not in defaults:
-            continue
-        old = hyperparameters.get(name, defaults.get(name))
-        new = convert_value(name, old, unit, weight, loss, units.reason)
-        if name in hyperparameters or new is not old:
-            converted[name] = new
-    return converted
+    _check_names(hyperparameters, {*defaults, *units.hyperparameters})
+    converted = convert_values({**defaults, **hyperparameters}, units, weight, loss)
+    changed = {name: new for name, new in converted.items() if name in hyperparameters or new is not defaults[name]}
+    return {**hyperparameters, **changed}
 
 
-def defaults_of(optimizer_class):
-    """name → the value in use where none is given, of a class, or of ``Units`` as ``infer_units`` finds them."""
+def _check_mapping(hyperparameters: Mapping[str, Any]) -> None:
+    if not isinstance(hyperparameters, Mapping):
+        example = hyperparameters if isinstance(hyperparameters, Real) else 0.001
+        raise TypeError(
+            f"hyperparameters={hyperparameters!r} is not a dict; pass names and values, such as {{'lr': {example!r}}}"
+        )
+
+
+def _check_names(names: Mapping[str, Any], known: set[str]) -> None:
+    for name in names:
+        if name not in known:
+            raise ValueError(f"hyperparameters[{name!r}] is unknown; known are {sorted(known)}")
+
+
+def defaults_of(optimizer_class: OptimizerOrUnits) -> Mapping[str, Any]:
+    """Return name → default of each hyperparameter that has one."""
     if isinstance(optimizer_class, Units):
         return optimizer_class.defaults
     parameters = inspect.signature(optimizer_class).parameters.values()
     return {p.name: p.default for p in parameters if p.default is not p.empty}
 
 
-def convert_value(name, value, unit, weight, loss, reason=""):
-    """``value`` of unit ``unit`` (or a tuple of both) in the new units; the same object where nothing changes."""
+def convert_values(values: Mapping[str, Any], units: Units, weight: float, loss: float) -> dict[str, Any]:
+    """Return the values that ``units`` lists, converted; an unchanged value is the same object.
+
+    Raises:
+        TypeError: if a value that has to change is not a number.
+        ValueError: if a value that has to change has no known unit or leaves the range of floats.
+    """
+    converted = {}
+    for name, unit in units.hyperparameters.items():
+        if name in values:
+            try:
+                converted[name] = convert_value(name, values[name], unit, weight, loss)
+            except _NoUnitError as error:
+                raise ValueError(f"{error}. {units.reason}".removesuffix(". ")) from None
+    return converted
+
+
+def convert_value(name: str, value: Any, unit: HyperparameterUnit, weight: float, loss: float) -> Any:
+    """Return ``value`` in the new units; the same object if nothing changes.
+
+    Args:
+        name: what the value is called in an error.
+        value: a number, or a tuple or list of numbers.
+        unit: its unit; for a tuple, one unit for all entries or a tuple of units.
+        weight: the factor of the stored parameters.
+        loss: the factor of the loss.
+
+    Raises:
+        TypeError: if the value has to change and is not a number.
+        ValueError: if the value has to change and has no unit or leaves the range of floats.
+    """
     if isinstance(value, tuple | list):
         units = unit if isinstance(unit, tuple) else (unit,) * len(value)
-        new = [
-            convert_value(f"{name}[{i}]", v, u, weight, loss, reason)
-            for i, (v, u) in enumerate(zip(value, units, strict=True))
-        ]
-        return value if all(a is b for a, b in zip(new, value)) else type(value)(new)
+        if len(units) != len(value):
+            raise ValueError(f"{name}={value!r} has {len(value)} entries instead of {len(units)}")
+        entries = enumerate(zip(value, units, strict=True))
+        new = [convert_value(key_of(name, i), entry, entry_unit, weight, loss) for i, (entry, entry_unit) in entries]
+        return value if all(a is b for a, b in zip(new, value, strict=True)) else type(value)(new)
+    if isinstance(unit, tuple):
+        raise TypeError(f"{name}={value!r} is not a tuple; its {len(unit)} entries have the units {unit}")
+    if (isinstance(value, Real) and value == 0) or weight == loss == 1:
+        return value
     if unit is None:
-        if weight == loss == 1 or (isinstance(value, Real) and value == 0):
-            return value
-        raise ValueError(f"{name}={value!r} has no known unit and cannot be converted. {reason}".rstrip())
-    factor = unit.factor(weight=weight, loss=loss)
-    if factor == 1 or (isinstance(value, Real) and value == 0):
+        raise _NoUnitError(f"{name}={value!r} has no known unit and cannot be converted")
+    return _multiplied(name, value, unit, unit.factor(weight=weight, loss=loss))
+
+
+def _multiplied(name: str, value: Any, unit: Unit, factor: float) -> Any:
+    if factor == 1:
         return value
     if value is None:
         raise ValueError(
-            f"{name}=None stands for a constant chosen by the optimizer, of unit {unit}, that would have to "
-            f"change by a factor of {factor:g}: give {name} as a number"
+            f"{name}=None stands for a constant that the optimizer chooses. Its unit is {unit}, and it would have to "
+            f"change by a factor of {factor:g}; pass {name} as a number"
         )
-    if isinstance(value, str):
+    if not _is_number(value):
         raise TypeError(f"{name}={value!r} is not a number")
     new = value * factor
     if not math.isfinite(new) or (new == 0 and value != 0):
         raise ValueError(f"{name}={value!r} of unit {unit} times {factor:g} leaves the range of floats")
     return new
+
+
+def _is_number(value: Any) -> bool:
+    if isinstance(value, torch.Tensor):
+        return value.numel() == 1 and value.dtype != torch.bool and not value.is_complex()
+    return isinstance(value, Real) and not isinstance(value, bool)

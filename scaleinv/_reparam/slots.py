@@ -1,60 +1,72 @@
-"""Where a module keeps its parameters, and the parametrization that stores one in another scale."""
+"""Where a module keeps its parameters."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from torch import nn
 from torch.nn.utils import parametrize
 
-
-class Scale(nn.Module):
-    """Parametrization by a scaled parameter: stores w' = k·w and shows w = w'/k.  ``k`` is saved with the model."""
-
-    def __init__(self, k):
-        super().__init__()
-        self.k = k
-
-    def forward(self, scaled):
-        return scaled / self.k
-
-    def right_inverse(self, weight):
-        return weight * self.k
-
-    def get_extra_state(self):
-        return self.k
-
-    def set_extra_state(self, state):
-        self.k = state
-
-    def extra_repr(self):
-        return f"k={self.k:g}"
+from scaleinv._reparam.scale import Scale
 
 
-@dataclass
+@dataclass(frozen=True)
 class Slot:
-    """A parameter's place: ``owner.attribute``, and its ``Scale``, if it has one."""
+    """The place of a parameter in a module.
+
+    Attributes:
+        owner: the submodule that has it.
+        attribute: its name there.
+        parameter: as it is stored.
+        scale: the parametrization that scales it, if it is scaled.
+        names: all names that it has in the module, first to last.
+        shared: whether it is stored in several places, as a tied parameter is.
+    """
 
     owner: nn.Module
     attribute: str
     parameter: nn.Parameter
     scale: Scale | None
-    names: list
-    shared: bool = False
+    names: tuple[str, ...]
+    shared: bool
 
 
-def parameter_slots(module):
-    """name → slot; a scaled parameter keeps the name that it had before it was scaled."""
+def parameter_slots(module: nn.Module) -> dict[str, Slot]:
+    """Return name → slot; a scaled parameter keeps the name that it had before it was scaled.
+
+    Raises:
+        TypeError: if ``module`` is not a module.
+    """
     if not isinstance(module, nn.Module):
         raise TypeError(f"module={module!r} is not a torch.nn.Module")
-    slots, by_parameter = {}, {}
-    for full, parameter in module.named_parameters(remove_duplicate=False):
-        path, _, attribute = full.rpartition(".")
-        owner, scale, name = module.get_submodule(path), None, full
-        if isinstance(owner, parametrize.ParametrizationList) and isinstance(owner[0], Scale):
-            scale = owner[0]
-            path, _, attribute = path.rpartition(".")
-            path = path.removesuffix("parametrizations").removesuffix(".")
-            owner, name = module.get_submodule(path), f"{path}.{attribute}".removeprefix(".")
-        slot = slots[name] = by_parameter.setdefault(parameter, Slot(owner, attribute, parameter, scale, []))
-        slot.names.append(name)
-        slot.shared |= slot.owner is not owner or slot.attribute != attribute
-    return slots
+    places = [(_place(module, path), p) for path, p in module.named_parameters(remove_duplicate=False)]
+    by_parameter: dict[nn.Parameter, list[_Place]] = {}
+    for place, parameter in places:
+        by_parameter.setdefault(parameter, []).append(place)
+    slots = {parameter: _slot(parameter, of_one) for parameter, of_one in by_parameter.items()}
+    return {place.name: slots[parameter] for place, parameter in places}
+
+
+class _Place(NamedTuple):
+    """One of the places where a parameter is stored."""
+
+    name: str
+    owner: nn.Module
+    attribute: str
+    scale: Scale | None
+
+
+def _place(module: nn.Module, path: str) -> _Place:
+    parent, _, attribute = path.rpartition(".")
+    owner = module.get_submodule(parent)
+    if not (isinstance(owner, parametrize.ParametrizationList) and isinstance(owner[0], Scale)):
+        return _Place(path, owner, attribute, None)
+    parametrizations, _, attribute = parent.rpartition(".")  # parent is OWNER.parametrizations.ATTRIBUTE
+    parent = parametrizations.removesuffix("parametrizations").removesuffix(".")
+    name = f"{parent}.{attribute}".removeprefix(".")
+    return _Place(name, module.get_submodule(parent), attribute, owner[0])
+
+
+def _slot(parameter: nn.Parameter, places: list[_Place]) -> Slot:
+    first = places[0]
+    shared = any(place.owner is not first.owner or place.attribute != first.attribute for place in places)
+    return Slot(first.owner, first.attribute, parameter, first.scale, tuple(place.name for place in places), shared)

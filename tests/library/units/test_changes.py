@@ -40,7 +40,7 @@ FACTORS = {
     "sum_over": (changes.sum_over(512), 1.0, 512.0),
     "lora_alpha": (changes.lora_alpha(16, 64), 0.25, 1.0),
     "gain": (changes.gain(64**-0.5), 8.0, 1.0),
-    "start_times": (changes.start_times(10), 10.0, 1.0),
+    "init_times": (changes.init_times(10), 10.0, 1.0),
 }
 GIVEN = {
     optim.SGD: {"lr": 0.1, "momentum": 0.9, "weight_decay": 0.01},
@@ -128,7 +128,7 @@ def test_the_loss_changes_in_the_middle_of_a_run(cls, change):
 def test_ten_times_as_large_at_the_start_is_ten_times_the_step():
     """And the same relative change, whatever the module does with it."""
     given = {"lr": 1e-3}
-    for factor, settings in ((1, given), (10, convert(optim.Adam, given, changes.start_times(10)))):
+    for factor, settings in ((1, given), (10, convert(optim.Adam, given, changes.init_times(10)))):
         torch.manual_seed(0)
         model = nn.Linear(6, 5, bias=False)
         model.weight.data *= factor
@@ -159,7 +159,7 @@ def test_rescale_refuses_and_leaves_all_as_it_was():
     refused(TypeError, "changes.loss_times", 8.0)
     refused(ValueError, "not both", changes.loss_times(8), loss=2)
     refused(ValueError, "not both", changes.gain(8), weight=2)
-    refused(ValueError, "another start", changes.start_times(10))
+    refused(ValueError, "different initialisation", changes.init_times(10))
     refused(ValueError, "here lora_B alone", changes.lora_alpha(16, 64))
     refused(ValueError, "list", changes.gain(0.5), of="weight")
     refused(ValueError, "did you mean", changes.gain(0.5), of=["wieght"])
@@ -167,7 +167,7 @@ def test_rescale_refuses_and_leaves_all_as_it_was():
     refused(ValueError, "leaves the range", changes.gain(1e-40), of=["weight"])
 
 
-@pytest.mark.parametrize("make", [changes.loss_times, changes.sum_over, changes.gain, changes.start_times])
+@pytest.mark.parametrize("make", [changes.loss_times, changes.sum_over, changes.gain, changes.init_times])
 def test_factors_are_checked(make):
     for wrong, error in ((0, ValueError), (-1.0, ValueError), (float("nan"), ValueError), ("8", TypeError)):
         with pytest.raises(error, match="factor=|size="):

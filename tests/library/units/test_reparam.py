@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn, optim
 
-from scaleinv import effective_parameters, fold_parameters, infer_units, rescale, scale_parameters
+from scaleinv import effective_parameters, unscale_parameters, infer_units, rescale, scale_parameters
 from scaleinv.book.models import convnet, mlp, transformer
 from scaleinv.reparam import Scale
 from scaleinv.book.train import optimizer_of
@@ -93,7 +93,7 @@ def test_any_module_can_be_scaled_and_folded(make):
     scale_parameters(module, 16)
     assert any(isinstance(m, Scale) for m in module.modules())
     assert torch.equal(output(), before)
-    fold_parameters(module)
+    unscale_parameters(module)
     assert torch.equal(output(), before)
     assert sorted(module.state_dict()) == sorted(names)
 
@@ -108,7 +108,7 @@ def test_scaling_and_folding_gives_the_parameters_back_up_to_rounding(k, dtype):
     for name, w in before.items():
         assert torch.equal(stored[name].detach(), w * k)  # the same Parameter objects, holding k·w
         torch.testing.assert_close(effective_parameters(module)[name], w)
-    fold_parameters(module)
+    unscale_parameters(module)
     for name, p in module.named_parameters():
         assert p is stored[name]
         torch.testing.assert_close(p.detach(), before[name])
@@ -118,7 +118,7 @@ def test_only_the_named_parameters_are_scaled():
     module = network()
     before = effective_parameters(module)
     scale_parameters(module, {"0.weight": 8, "2.bias": 0.5})
-    assert {n: m.k for n, m in module.named_modules() if isinstance(m, Scale)} == {
+    assert {n: m.weight for n, m in module.named_modules() if isinstance(m, Scale)} == {
         "0.parametrizations.weight.0": 8,
         "2.parametrizations.bias.0": 0.5,
     }
@@ -137,8 +137,8 @@ def test_a_state_dict_saved_before_and_one_saved_after_load():
     other.load_state_dict(after)
     scaled.load_state_dict(after)
     assert same([effective_parameters(other)], [effective_parameters(scaled)])
-    assert {m.k for m in other.modules() if isinstance(m, Scale)} == {8}
-    fold_parameters(scaled).load_state_dict(plain.state_dict())
+    assert {m.weight for m in other.modules() if isinstance(m, Scale)} == {8}
+    unscale_parameters(scaled).load_state_dict(plain.state_dict())
     assert same([effective_parameters(scaled)], [effective_parameters(plain)])
 
 
@@ -148,7 +148,7 @@ def test_a_copy_of_a_scaled_module_is_on_its_own():
     rescale(module, optim.Adam(module.parameters()), weight=4)
     twin.load_state_dict(network().state_dict())
     assert same([effective_parameters(twin)], [effective_parameters(network())])
-    fold_parameters(twin)
+    unscale_parameters(twin)
     twin.load_state_dict(network().state_dict())
 
 
@@ -219,8 +219,8 @@ def test_rescale_again_and_back_and_fold():
     before = copy.deepcopy(optimizer.state_dict()), effective_parameters(module)
     rescale(module, optimizer, weight=8, loss=2)
     rescale(module, optimizer, weight=4)
-    assert {m.k for m in module.modules() if isinstance(m, Scale)} == {32}
-    fold_parameters(module, optimizer)
+    assert {m.weight for m in module.modules() if isinstance(m, Scale)} == {32}
+    unscale_parameters(module, optimizer)
     rescale(module, optimizer, loss=0.5)
     assert optimizer.state_dict() == before[0]
     assert same([effective_parameters(module)], [before[1]])
@@ -234,7 +234,7 @@ def test_folding_in_the_middle_of_a_run_changes_it_by_rounding_only(k):
         optimizer = optim.AdamW(module.parameters(), lr=1e-2 * k, eps=1e-8 / k, weight_decay=1e-2 / k)
         for step in range(8):
             if step == 4:
-                fold_parameters(module, optimizer)
+                unscale_parameters(module, optimizer)
             torch.manual_seed(step)
             optimizer.zero_grad()
             module(torch.randn(4, 5)).square().mean().backward()
@@ -324,14 +324,14 @@ def sparse():
 
 
 MODULES = [
-    (network, 0, ValueError, "k=0"),
-    (network, -2.0, ValueError, "k=-2.0"),
-    (network, float("nan"), ValueError, "k=nan"),
-    (network, float("inf"), ValueError, "k=inf"),
-    (network, "8", TypeError, "k='8'"),
-    (network, True, TypeError, "k=True"),
+    (network, 0, ValueError, "weight=0"),
+    (network, -2.0, ValueError, "weight=-2.0"),
+    (network, float("nan"), ValueError, "weight=nan"),
+    (network, float("inf"), ValueError, "weight=inf"),
+    (network, "8", TypeError, "weight='8'"),
+    (network, True, TypeError, "weight=True"),
     (network, {"0.weigth": 8}, ValueError, "did you mean one of .*'0.weight'"),
-    (network, {"0.weight": 0}, ValueError, r"k\['0.weight'\]=0"),
+    (network, {"0.weight": 0}, ValueError, r"weight\['0.weight'\]=0"),
     (tied, 8, ValueError, "'0.weight' is shared, under the names"),
     (lambda: scale_parameters(network(), {"0.bias": 2}), 8, ValueError, "'0.bias' is already scaled, by 2"),
     (sparse, 8, ValueError, "sparse=False"),
@@ -421,6 +421,6 @@ def test_rescale_refuses_and_changes_nothing(make, arguments, error, says):
 def test_fold_refuses_a_parametrization_on_top():
     module = scale_parameters(network(), 8)
     nn.utils.parametrize.register_parametrization(module[0], "weight", nn.Identity())
-    with pytest.raises(ValueError, match="'0.weight' got another parametrization"):
-        fold_parameters(module)
+    with pytest.raises(ValueError, match="'0.weight' has another parametrization"):
+        unscale_parameters(module)
     assert isinstance(module[0].parametrizations.weight[0], Scale)
