@@ -1,5 +1,14 @@
+"""An audit: how large each tensor is, how far a step moves it, what decides that, and what is unusual about it.
+
+Begin with ``audit_model``: ``audit`` itself.  It finds each parameter (``places``) and what trains it (``training``),
+and makes its ``row`` of what ``measured_step``, ``predicted_step``, ``decay`` and ``eps`` compute, with the sums in
+``amounts``.  All rows are the ``measurements``; ``findings`` and ``report`` read them.  ``saved`` audits two files
+instead of a live model.
+"""
+
 from scaleinv._audit.audit_model import Audit, audit
-from scaleinv._audit.findings import percent
+from scaleinv._audit.findings import Finding, Severity
+from scaleinv._audit.row import Row
 from scaleinv._audit.saved import audit_saved
 
-__all__ = ["Audit", "audit", "audit_saved", "percent"]
+__all__ = ["Audit", "Finding", "Row", "Severity", "audit", "audit_saved"]

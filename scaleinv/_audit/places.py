@@ -1,6 +1,8 @@
-"""Where the parameters of a model are, what it computes with there, and which optimizer trains them."""
+"""Where the parameters of a model are, what the model computes with there, and which optimizer trains them."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import torch
 from torch import nn
@@ -8,10 +10,12 @@ from torch.nn.parameter import is_lazy
 from torch.nn.utils import parametrize
 
 from scaleinv._audit.amounts import rms
-from scaleinv._reparam import parameter_slots
+from scaleinv._reparam import Slot, parameter_slots
+
+Group: TypeAlias = tuple[torch.optim.Optimizer, int]  # an optimizer and the number of one of its groups
 
 
-@dataclass(eq=False)
+@dataclass(frozen=True, eq=False)
 class Place:
     """A parameter of a model.
 
@@ -19,30 +23,37 @@ class Place:
         names: all of its names; several where it is tied.
         layer: the class of the module that it belongs to.
         parameter: as the optimizer holds it, w'.
-        k: its ``Scale``, for which the model computes with w = w'/k.
-        through: the ``ParametrizationList`` through which the model computes with it, where that is not a ``Scale``
-            alone.
+        weight: the factor of its ``Scale``, k: the model computes with w = w'/k.
+        through: the ``ParametrizationList`` through which the model computes with it, where that is more than a
+            ``Scale``.
     """
 
-    names: list
+    names: tuple[str, ...]
     layer: str
     parameter: torch.Tensor
-    k: float = 1.0
-    through: nn.Module | None = None
+    weight: float = 1.0
+    through: parametrize.ParametrizationList | None = None
 
     @property
-    def note(self):
+    def name(self) -> str:
+        return self.names[0]
+
+    @property
+    def note(self) -> str:
         """Through what the model computes with it, in words."""
         if self.through is None:
             return ""
-        attribute = self.names[0].rpartition("parametrizations.")[2].partition(".")[0]
+        attribute = self.name.rpartition("parametrizations.")[2].partition(".")[0]
         return f"a part of {attribute}, through {', '.join(type(each).__name__ for each in self.through)}"
 
-    def effective_rms(self, stored):
-        """RMS of what the model computes with, given that of w'.  A parametrization is evaluated in evaluation mode,
-        in which it should not change; modes and random state are put back."""
+    def effective_rms(self, stored: float) -> float:
+        """RMS of what the model computes with, from that of w'.
+
+        A parametrization is evaluated in evaluation mode, in which it should not change; modes and random state are
+        restored.
+        """
         if self.through is None:
-            return stored / self.k
+            return stored / self.weight
         modes = [(module, module.training) for module in self.through.modules()]
         try:
             self.through.eval()
@@ -53,83 +64,86 @@ class Place:
                 module.training = mode
 
 
-def places_of(model):
+def places_of(model: nn.Module) -> list[Place]:
     """The places of a model's parameters, in its order, each once.
 
     Raises:
-        TypeError: for what is no module.
-        ValueError: for parameters that have no numbers yet.
+        TypeError: if ``model`` is not a module.
+        ValueError: if a parameter has no numbers yet.
     """
     if not isinstance(model, nn.Module):
-        raise TypeError(f"model={model!r} is not a torch.nn.Module")
-    places = {}
-    for name, slot in parameter_slots(model).items():
-        p = slot.parameter
-        if is_lazy(p) or p.is_meta:
+        raise TypeError(f"model={model!r} is not a torch.nn.Module; pass the one that the optimizer trains")
+    slots = {slot.parameter: slot for slot in parameter_slots(model).values()}
+    for slot in slots.values():
+        if is_lazy(slot.parameter) or slot.parameter.is_meta:
             raise ValueError(
-                f"model: parameter {name!r} has no numbers yet; run a lazy module once, or load a meta one"
+                f"model: parameter {slot.names[0]!r} has no numbers yet; run a lazy module once, or load a meta one"
             )
-        if p not in places:
-            places[p] = Place(slot.names, _layer(model, slot), p, slot.scale.k if slot.scale else 1.0, _through(slot))
-    return list(places.values())
+    return [_place(model, slot) for slot in slots.values()]
 
 
-def _through(slot):
+def _place(model: nn.Module, slot: Slot) -> Place:
+    weight = slot.scale.weight if slot.scale else 1.0
+    return Place(tuple(slot.names), _layer(model, slot), slot.parameter, weight, _through(slot))
+
+
+def _through(slot: Slot) -> parametrize.ParametrizationList | None:
     if isinstance(slot.owner, parametrize.ParametrizationList):
         return slot.owner
-    lists = getattr(slot.owner, "parametrizations", {}) if slot.scale else {}
-    parametrizations = lists[slot.attribute] if slot.attribute in lists else ()
+    if not slot.scale:
+        return None
+    parametrizations = slot.owner.parametrizations[slot.attribute]  # type: ignore[index]  # it has the Scale
+    assert isinstance(parametrizations, parametrize.ParametrizationList)
     return parametrizations if len(parametrizations) > 1 else None
 
 
-def _layer(model, slot):
+def _layer(model: nn.Module, slot: Slot) -> str:
     owner = slot.owner
     if isinstance(owner, parametrize.ParametrizationList):
         owner = model.get_submodule(f".{slot.names[0]}".rpartition(".parametrizations.")[0].removeprefix("."))
     return parametrize.type_before_parametrizations(owner).__name__
 
 
-@dataclass
-class Holder:
-    """What trains a parameter: an optimizer, the number of its group and the group."""
-
-    optimizer: torch.optim.Optimizer
-    number: int
-    group: dict
-
-    @property
-    def name(self):
-        return type(self.optimizer).__name__
-
-
-def holders_of(optimizers, places):
-    """Parameter → its ``Holder``, and the number of tensors that the optimizers hold and ``places`` has not.
+def groups_of(
+    optimizers: Sequence[torch.optim.Optimizer], places: Sequence[Place]
+) -> tuple[dict[torch.Tensor, Group], int]:
+    """Parameter → its ``Group``, and how many tensors the optimizers hold that are not in ``places``.
 
     Raises:
-        TypeError: for what is no optimizer.
-        ValueError: for a parameter in two optimizers, and where no optimizer holds any.
+        TypeError: if an optimizer is not one.
+        ValueError: if two optimizers hold a parameter, or none holds any.
     """
-    holders, unknown = {}, 0
-    known = {place.parameter: place.names[0] for place in places}
+    groups: dict[torch.Tensor, Group] = {}
+    others = 0
+    names = {place.parameter: place.name for place in places}
+    for optimizer, number, parameter in _held(optimizers):
+        if parameter not in names:
+            others += 1
+        elif parameter in groups:
+            raise ValueError(
+                f"optimizer: {names[parameter]!r} is held by two of them, {type(groups[parameter][0]).__name__} and "
+                f"{type(optimizer).__name__}; give each parameter to one"
+            )
+        else:
+            groups[parameter] = optimizer, number
+    if not groups:
+        classes = ", ".join(type(optimizer).__name__ for optimizer in optimizers)
+        raise ValueError(
+            f"optimizer={classes} holds none of the {len(names)} parameters of model; make it from model.parameters()"
+        )
+    return groups, others
+
+
+def _held(optimizers: Sequence[torch.optim.Optimizer]) -> list[tuple[torch.optim.Optimizer, int, torch.Tensor]]:
     for optimizer in optimizers:
         if not isinstance(optimizer, torch.optim.Optimizer):
             raise TypeError(
                 f"optimizer={optimizer!r} is not a torch.optim.Optimizer; pass one, or a list of those that train the "
                 "model together"
             )
-        for number, group in enumerate(optimizer.param_groups):
-            for p in group["params"]:
-                if p in holders:
-                    raise ValueError(
-                        f"optimizer: {known.get(p, 'a tensor')!r} is held by two of them, {holders[p].name} and "
-                        f"{type(optimizer).__name__}; give each parameter to one"
-                    )
-                if p in known:
-                    holders[p] = Holder(optimizer, number, group)
-                unknown += p not in known
-    if not holders:
-        raise ValueError(
-            f"optimizer={', '.join(type(o).__name__ for o in optimizers)} holds none of the {len(known)} parameters of "
-            "model; make it from model.parameters()"
-        )
-    return holders, unknown
+    return [
+        (optimizer, number, parameter)
+        for optimizer in optimizers
+        for number, group in enumerate(optimizer.param_groups)
+        for parameter in group["params"]
+    ]

@@ -1,169 +1,174 @@
-"""An audit for a terminal and for a notebook: findings, a summary by type of layer, and one row a parameter."""
+"""An audit for a terminal and for a notebook: findings, a summary by type of layer, and one row per parameter."""
 
 import io
 import math
+from collections.abc import Iterable, Iterator, Sequence
 from html import escape
+from typing import TypeAlias
 
 from rich.cells import cell_len
-from rich.console import Console, Group
-from rich.table import Table
+from rich.console import Console, ConsoleOptions, Group, RenderableType
 from rich.text import Text
 
-from scaleinv._audit.findings import percent
+from scaleinv._audit.findings import Finding, Severity
+from scaleinv._audit.measurements import Measurements
+from scaleinv._audit.row import Row
+from scaleinv._report import percent, table
 
-COLOURS = {3: "bold red", 2: "bold yellow", 1: "dim"}
-WORDS = {3: "fault", 2: "warning", 1: "remark"}
-WORDY = "parameter", "layer", "shape"  # columns of words
-MOST = 60  # parameters shown; ``Audit.frame()`` has all
+_COLOURS = {Severity.FAULT: "bold red", Severity.WARNING: "bold yellow", Severity.REMARK: "dim"}
+_WORDS = "parameter", "layer", "shape"  # columns of words; the others hold numbers
+_MOST = 60  # parameters shown; ``Audit.frame()`` has all
+_SOURCES = {
+    "recorder": "the median of the latest recorded steps",
+    "gradients": "the step that these gradients would make, tried on copies",
+    "state": "the last step, from the optimizer's state",
+}
+
+_Cells: TypeAlias = tuple[list[str], list[list[str]]]  # headings and rows
 
 
-def audit_report(audit):
-    """What ``audit`` found, for ``rich.print`` or a ``rich`` console of any width."""
-    parts = [Text(_headline(audit)), *map(_finding, audit.findings)]
-    for headings, rows in (_summary(audit), _parameters(audit)):
-        parts += [Text(), _Fitting(headings, rows)]
+def audit_report(audit: Measurements, findings: Sequence[Finding]) -> Group:
+    """The report, for ``rich.print`` or a ``rich`` console of any width."""
+    parts: list[RenderableType] = [Text(_headline(audit, findings)), *map(_finding, findings)]
+    for cells in (_summary(audit), _parameters(audit)):
+        parts += [Text(), _FittingTable(cells)]
     parts += [Text(_more(audit))] if _more(audit) else []
     parts += [Text(), Text(_legend(audit))]
     return Group(*parts)
 
 
-def as_text(audit, width=110):
+def as_text(audit: Measurements, findings: Sequence[Finding], width: int = 110) -> str:
     """The report as plain text."""
-    console = Console(file=io.StringIO(), width=width, color_system=None, force_jupyter=False)
-    console.print(audit_report(audit))
-    return "\n".join(line.rstrip() for line in console.file.getvalue().rstrip().splitlines())
+    output = io.StringIO()
+    console = Console(file=output, width=width, color_system=None, force_jupyter=False)
+    console.print(audit_report(audit, findings))
+    return "\n".join(line.rstrip() for line in output.getvalue().rstrip().splitlines())
 
 
-def as_html(audit):
+def as_html(audit: Measurements, findings: Sequence[Finding]) -> str:
     """The report as HTML, for a notebook: nothing in it depends on a style sheet."""
-    parts = [f"<p>{escape(_headline(audit))}</p>"]
-    if audit.findings:
-        lines = (f"<li><b>{WORDS[f.severity]}</b>: {escape(f.text)}</li>" for f in audit.findings)
+    parts = [f"<p>{escape(_headline(audit, findings))}</p>"]
+    if findings:
+        lines = (f"<li><b>{finding.severity.word}</b>: {escape(finding.text)}</li>" for finding in findings)
         parts.append(f"<ol>{''.join(lines)}</ol>")
-    parts += [_html_table(*_summary(audit)), _html_table(*_parameters(audit))]
+    parts += [_html_table(_summary(audit)), _html_table(_parameters(audit))]
     parts += [f"<p>{escape(line)}</p>" for line in (_more(audit), _legend(audit)) if line]
     return "\n".join(parts)
 
 
-def _headline(audit):
-    trained = [row for row in audit.rows if row.status == "trained"]
-    million = sum(row.coordinates for row in trained)
-    names = ", ".join(dict.fromkeys(row.optimizer for row in trained))
+def _headline(audit: Measurements, findings: Sequence[Finding]) -> str:
+    coordinates = sum(row.coordinates for row in audit.trained)
+    names = ", ".join(dict.fromkeys(row.optimizer for row in audit.trained))
     norm = "" if math.isnan(audit.gradient_norm) else f"; gradient norm {audit.gradient_norm:.3g}"
-    found = f"{len(audit.findings)} finding{'s' if len(audit.findings) != 1 else ''}"
-    tensors = f"{len(trained)} tensor{'s' if len(trained) != 1 else ''} of {million:,} coordinates"
-    return f"{tensors}, trained by {names}{norm}; {found}"
+    tensors = f"{_count(len(audit.trained), 'tensor')} with {coordinates:,} coordinates"
+    return f"{tensors}, trained by {names}{norm}; {_count(len(findings), 'finding')}"
 
 
-def _finding(finding):
-    word = WORDS[finding.severity]
-    return Text.assemble((f"{word}: ", COLOURS[finding.severity]), finding.text)
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
-def _summary(audit):
-    headings = "layer", "tensors", "coordinates", "RMS", "predicted\na step", "measured\na step", "below\neps"
-    rows = [
-        (row.layer, str(row.tensors), f"{row.coordinates:,}", _number(row.rms), *map(percent, shares))
-        for row in audit.summary().itertuples()
-        for shares in [(row.predicted, row.measured, row.below_eps)]
-    ]
+def _finding(finding: Finding) -> Text:
+    return Text.assemble((f"{finding.severity.word}: ", _COLOURS[finding.severity]), finding.text)
+
+
+def _summary(audit: Measurements) -> _Cells:
+    headings = ["layer", "tensors", "coordinates", "RMS", "predicted\na step", "measured\na step", "below\neps"]
+    rows = []
+    for layer in audit.summary().to_dict("records"):
+        shares = map(percent, (layer["predicted"], layer["measured"], layer["below_eps"]))
+        sizes = str(layer["tensors"]), f"{layer['coordinates']:,}", _number(layer["rms"])
+        rows.append([layer["layer"], *sizes, *shares])
     return _without_empty(headings, rows)
 
 
-def _parameters(audit):
-    units = {str(row.unit) if row.unit else "?" for row in audit.rows if row.status == "trained"}
-    lr = f"lr\nin {min(units)}" if len(units) == 1 else "lr"
-    headings = (
-        "parameter", "RMS", lr, "predicted\na step", "measured\na step", "below\neps", "decay's\nshare",
-        "heads\nfor RMS", "shape",
-    )  # fmt: skip
+def _parameters(audit: Measurements) -> _Cells:
+    units = {str(row.unit) if row.unit else "?" for row in audit.trained}
+    common = min(units) if len(units) == 1 else ""
+    headings = [
+        "parameter", "RMS", f"lr\nin {common}" if common else "lr", "predicted\na step", "measured\na step",
+        "below\neps", "decay's\nshare", "heads\nfor RMS", "shape",
+    ]  # fmt: skip
     rows = []
-    for row in audit.rows[:MOST]:
+    for row in audit.rows[:_MOST]:
         name = row.parameter + (f" (= {', '.join(row.names[1:])})" if len(row.names) > 1 else "")
         shares = map(percent, (row.predicted, row.measured, row.below_eps, row.decay))
-        unit = "" if len(units) == 1 else f" {row.unit}" if row.unit else " ?"
-        rate = _number(row.lr) + unit if row.status == "trained" else row.status
         shape = "×".join(map(str, row.shape)) or "1"
-        rows.append((name, _number(row.rms), rate, *shares, _number(row.equilibrium), shape))
+        lr = _lr(row, with_unit=not common)
+        rows.append([name, _number(row.rms), lr, *shares, _number(row.equilibrium), shape])
     return _without_empty(headings, rows)
 
 
-def _without_empty(headings, rows):
-    """Columns in which something stands."""
+def _lr(row: Row, *, with_unit: bool) -> str:
+    """lr of a trained parameter; the status of another."""
+    if row.status != "trained":
+        return row.status
+    unit = (f" {row.unit}" if row.unit else " ?") if with_unit else ""
+    return _number(row.lr) + unit
+
+
+def _without_empty(headings: list[str], rows: list[list[str]]) -> _Cells:
+    """Only the columns that have an entry."""
     kept = [i for i in range(len(headings)) if any(row[i] for row in rows)]
     return [headings[i] for i in kept], [[row[i] for i in kept] for row in rows]
 
 
-class _Fitting:
-    """A table of as many of its columns, from the left, as a terminal has room for; it says which it leaves out."""
+class _FittingTable:
+    """A table of as many of its columns, from the left, as a terminal has room for, and the names of the others."""
 
-    def __init__(self, headings, rows):
-        self.headings, self.rows = headings, rows
+    def __init__(self, cells: _Cells) -> None:
+        self._headings, self._rows = cells
 
-    def __rich_console__(self, console, options):
-        columns = list(zip(self.headings, *self.rows))
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
+        columns = list(zip(self._headings, *self._rows, strict=True))
         widths = [max(cell_len(line) for cell in column for line in cell.split("\n")) + 2 for column in columns]
         kept = len(columns)
         while kept > 4 and sum(widths[:kept]) - 2 > options.max_width:
             kept -= 1
-        yield _table(self.headings[:kept], [row[:kept] for row in self.rows])
+        yield table(self._headings[:kept], [row[:kept] for row in self._rows], words=_WORDS)
         if kept < len(columns):
-            names = ", ".join(heading.replace("\n", " ") for heading in self.headings[kept:])
+            names = ", ".join(heading.replace("\n", " ") for heading in self._headings[kept:])
             yield Text(f"(no room for: {names})")
 
 
-def _table(headings, rows):
-    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
-    for heading in headings:
-        table.add_column(heading, overflow="fold", justify="left" if heading in WORDY else "right")
-    for row in rows:
-        table.add_row(*map(Text, row))  # as they are: "[a]" is no markup
-    return table
-
-
-def _html_table(headings, rows):
+def _html_table(cells: _Cells) -> str:
     """Words to the left, numbers to the right; it scrolls where there is no room."""
-    looks = [f' style="text-align:{"left" if h in WORDY else "right"};padding:0 0.5em"' for h in headings]
-    head = "".join(f"<th{look}>{escape(heading)}</th>" for look, heading in zip(looks, headings))
-    body = "".join(
-        f"<tr>{''.join(f'<td{look}>{escape(cell)}</td>' for look, cell in zip(looks, row))}</tr>" for row in rows
-    )
-    table = f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
-    return f'<div style="overflow-x:auto;margin:1em 0">{table}</div>'
+    headings, rows = cells
+    styles = [f' style="text-align:{"left" if h in _WORDS else "right"};padding:0 0.5em"' for h in headings]
+    head = _html_row("th", headings, styles)
+    body = "".join(_html_row("td", row, styles) for row in rows)
+    html = f"<table><thead>{head}</thead><tbody>{body}</tbody></table>"
+    return f'<div style="overflow-x:auto;margin:1em 0">{html}</div>'
 
 
-def _more(audit):
-    more = len(audit.rows) - MOST
-    return f"and {more} more parameters: all are in frame()" if more > 0 else ""
+def _html_row(tag: str, cells: Iterable[str], styles: Iterable[str]) -> str:
+    parts = (f"<{tag}{style}>{escape(cell)}</{tag}>" for cell, style in zip(cells, styles, strict=True))
+    return f"<tr>{''.join(parts)}</tr>"
 
 
-def _legend(audit):
-    trained = [row for row in audit.rows if row.status == "trained"]
-    laws = dict.fromkeys(f"{row.optimizer}'s {row.law}" for row in trained if not math.isnan(row.change))
-    without = dict.fromkeys(f"{row.optimizer} ({row.law})" for row in trained if row.law not in " ".join(laws))
-    sources = {row.source for row in trained}
+def _more(audit: Measurements) -> str:
+    more = len(audit.rows) - _MOST
+    return f"{more} more parameters are in frame()" if more > 0 else ""
+
+
+def _legend(audit: Measurements) -> str:
+    rows = audit.trained
+    laws = dict.fromkeys(f"{row.optimizer}'s {row.law}" for row in rows if not math.isnan(row.change))
+    without = dict.fromkeys(f"{row.optimizer} ({row.law})" for row in rows if row.law not in " ".join(laws))
     parts = ["A step is RMS(Δw)/RMS(w)."]
     if laws:
         parts.append(f"Predicted: {'; '.join(laws)}.")
     if without:
         parts.append(f"Not predicted: {'; '.join(without)}.")
-    missing = sum(not row.source for row in trained)
+    missing = sum(not row.source for row in rows)
     if missing:
-        parts.append(f"Not measured: {missing} of {len(trained)}; a Recorder of the steps measures all.")
-    for source, words in SOURCES.items():
-        if source in sources:
-            parts.append(f"Measured: {words}.")
-    if any(row.k != 1 for row in audit.rows):
+        parts.append(f"Not measured: {missing} of {len(rows)}; a Recorder measures every step.")
+    sources = {row.source for row in rows}
+    parts += [f"Measured: {words}." for source, words in _SOURCES.items() if source in sources]
+    if any(row.weight != 1 for row in audit.rows):
         parts.append("RMS and lr are those of the effective parameter, w = w'/k.")
     return " ".join(parts)
 
 
-SOURCES = {
-    "recorder": "the median of the latest steps that were recorded",
-    "gradients": "the step that these gradients would make, tried on copies",
-    "state": "the last step, from the optimizer's state",
-}
-
-
-def _number(value):
+def _number(value: float) -> str:
     return "" if math.isnan(value) else f"{value:.3g}"

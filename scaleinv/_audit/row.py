@@ -1,32 +1,35 @@
-"""One parameter of an audit: its numbers, from its place in the model, its optimizer's state and its gradient."""
+"""One parameter of an audit: its numbers, as the model sees them."""
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
-import torch
-
-from scaleinv._audit.amounts import rms, shares_below
-from scaleinv.laws import equilibrium_rms
+from scaleinv._audit.amounts import rms
+from scaleinv._audit.decay import decay_of
+from scaleinv._audit.eps import eps_shares
+from scaleinv._audit.measured_step import measured_step
+from scaleinv._audit.places import Place
 from scaleinv._audit.predicted_step import predicted_step
-from scaleinv._audit.measured_step import last_step, next_step
-from scaleinv.known_optimizers import units_of
-from scaleinv.units import ONE, G, Unit, W
+from scaleinv._audit.training import Trained
+from scaleinv.units import Unit
 
 
 @dataclass(frozen=True)
 class Row:
-    """One parameter.  Numbers that are not known, or undefined, are NaN; w is the effective parameter, with which the
-    model computes, and w' = k·w the one that the optimizer holds, where ``scale_parameters`` scaled it.
+    """One parameter.
+
+    Numbers that are undefined or not known are NaN.  w is the effective parameter, with which the model computes, and
+    w' = k·w is what the optimizer holds where ``scale_parameters`` scaled it by k.
 
     Attributes:
         parameter, names, layer: its name, all of its names (several where it is tied), and its module's class.
         shape, dtype: of the parameter.
         status: "trained", "frozen" (requires no gradient), or "left out" (requires one, but no optimizer holds it).
-        optimizer, group: the class that trains it, and the number of the group in it; "" and −1 for none.
-        step: how many steps its optimizer took of it, as far as its state tells; SGD's tells one at most.
         rms: RMS(w), unit W.
-        k: the factor of its ``Scale``.
-        lr: for w, that is lr/kᵇ where the unit of lr holds Wᵇ; NaN where k is not 1 and the unit not known.
+        optimizer, group: the class that trains it, and the number of its group there; "" and −1 for none.
+        step: how many steps its optimizer took, as far as its state tells; SGD's tells one at most.
+        weight: the factor of its ``Scale``, k.
+        lr: for w, that is lr/kᵇ where the unit of lr contains Wᵇ; NaN where k is not 1 and the unit is not known.
         unit: of lr; None where there is none or it is not known.
         gradient_rms: as backward left it on w; NaN without one.
         predicted, law: relative change of a step, RMS(Δw)/RMS(w), by the optimizer's law, and the law; without decay.
@@ -39,23 +42,30 @@ class Row:
         decay: weight decay's share: lr·λ·RMS(w)/RMS(Δw) where it is decoupled, λ·RMS(w)/RMS(g) where it is not.
         decay_rate: lr·λ, the share of w that decoupled decay takes at a step.
         equilibrium: RMS(w) to which AdamW's weight decay leads under noise, unit W.
-        note: what else there is to say.
+        note: what else there is to know.
 
-    Where the model computes with the parameter through another parametrization, as of ``weight_norm``, rms is that of
-    what it computes with, and steps, relative ones too, are those of the parameter itself, as ``note`` says.
+    Where the model computes with the parameter through another parametrization, such as ``weight_norm``'s, rms is
+    that of what the model computes with; steps, relative ones too, are those of the parameter itself, as ``note``
+    says.
+
+    >>> import torch, scaleinv
+    >>> layer = torch.nn.Linear(4, 3)
+    >>> weight, bias = scaleinv.audit(layer, torch.optim.AdamW(layer.parameters(), lr=1e-3)).rows
+    >>> weight.parameter, weight.shape, weight.lr, weight.unit, weight.law
+    ('weight', (3, 4), 0.001, W, 'first step: lr·sign(g)')
     """
 
     parameter: str
-    names: tuple
+    names: tuple[str, ...]
     layer: str
-    shape: tuple
+    shape: tuple[int, ...]
     dtype: str
     status: str
     rms: float
     optimizer: str = ""
     group: int = -1
     step: int = 0
-    k: float = 1.0
+    weight: float = 1.0
     lr: float = math.nan
     unit: Unit | None = None
     gradient_rms: float = math.nan
@@ -72,123 +82,74 @@ class Row:
     note: str = ""
 
     @property
-    def relative(self):
-        """Relative change of a step, as measured, else as predicted."""
+    def relative(self) -> float:
+        """Relative change of a step: as measured, else as predicted."""
         return self.predicted if math.isnan(self.measured) else self.measured
 
     @property
-    def coordinates(self):
+    def coordinates(self) -> int:
         return math.prod(self.shape)
 
 
-def row_of(place, holder, known, gradient_rms, recorded, clip):
-    """The ``Row`` of a ``Place``.
-
-    Args:
-        holder: the ``Holder`` that trains it, or None.
-        known: the id of an optimizer → what ``units_of`` takes for it.
-        gradient_rms: of the parameter as the optimizer holds it; NaN without a gradient.
-        recorded: name → RMS of its recorded steps.
-        clip: the factor by which the gradient is to be clipped yet.
-    """
-    p = place.parameter
-    stored = rms(p)
-    about = {
-        "parameter": place.names[0], "names": tuple(place.names), "layer": place.layer, "shape": tuple(p.shape),
-        "dtype": str(p.dtype).removeprefix("torch."), "rms": place.effective_rms(stored), "k": place.k,
-    }  # fmt: skip
-    if not p.requires_grad or holder is None:
-        status = "left out" if p.requires_grad else "frozen"
-        return Row(**about, status=status, gradient_rms=gradient_rms * place.k, note=place.note)
-
-    group, cls = holder.group, type(holder.optimizer)
-    state = holder.optimizer.state.get(p, {})
-    units, why = _group_units(known[id(holder.optimizer)], cls, group)
-    step = _steps(state)
-    seen = gradient_rms * clip
-    predicted, law = predicted_step(cls, group, shape=p.shape, step=step, rms=stored, gradient_rms=seen)
-    measured, source = math.nan, ""
-    if place.names[0] in recorded:
-        measured, source = recorded[place.names[0]], "recorder"
-    elif not math.isnan(gradient_rms):
-        measured, source = next_step(holder.optimizer, group, p, clip=clip), "gradients"
-    elif step:
-        measured, source = last_step(holder.optimizer, group, p), "state"
-    change = predicted if math.isnan(measured) else measured
-    below, zero = _eps_shares(units, group, state, p.grad, clip)
-    unit = units.hyperparameters.get("lr") if units else None
-    lr = float(group.get("lr", math.nan))
+def row_of_untrained(place: Place, gradient_rms: float) -> Row:
+    """The row of a parameter that is frozen or that no optimizer holds."""
     return Row(
-        **about,
-        status="trained",
-        optimizer=cls.__name__,
-        group=holder.number,
-        step=step,
-        lr=lr if place.k == 1 else lr * unit.factor(weight=1 / place.k) if unit else math.nan,
-        unit=unit,
-        gradient_rms=gradient_rms * place.k,
-        predicted=_ratio(predicted, stored),
-        law=law,
-        measured=_ratio(measured, stored),
-        source=source if not math.isnan(measured) else "",
-        change=change / place.k,
-        below_eps=below,
-        without_gradient=zero,
-        **_decay(units, cls, group, stored, change, seen, place.k),
-        note="; ".join(part for part in (place.note, why) if part),
+        **_about(place, rms(place.parameter)),
+        status="left out" if place.parameter.requires_grad else "frozen",
+        gradient_rms=gradient_rms * place.weight,
+        note=place.note,
     )
 
 
-def _decay(units, cls, group, stored, change, gradient_rms, k):
-    """Weight decay's share, and where it leads: decoupled (unit W⁻¹, or 1) or coupled (unit G W⁻¹)."""
-    decay = float(group.get("weight_decay", 0) or 0)
-    unit = units.hyperparameters.get("weight_decay") if units else None
-    if not decay or "lr" not in group or not isinstance(unit, Unit):
-        return {}
-    if unit == G / W:
-        return {"decay": _ratio(decay * stored, gradient_rms)}
-    if unit not in (ONE / W, ONE):
-        return {}
-    rate = float(group["lr"]) * decay
-    found = {"decay": _ratio(rate * stored, change), "decay_rate": rate}
-    if issubclass(cls, torch.optim.Adam) and 0 < rate < 2:
-        found["equilibrium"] = equilibrium_rms(float(group["lr"]), decay, float(group["betas"][0])).item() / k
-    return found
+def row_of(trained: Trained) -> Row:
+    """The row of a trained parameter: its numbers converted from those of w' to those of w."""
+    place, weight = trained.place, trained.place.weight
+    predicted, law = predicted_step(trained)
+    measured, source = measured_step(trained)
+    change = predicted if math.isnan(measured) else measured
+    decay, eps = decay_of(trained, change), eps_shares(trained)
+    return Row(
+        **_about(place, trained.rms),
+        status="trained",
+        optimizer=type(trained.optimizer).__name__,
+        group=trained.group_number,
+        step=trained.steps,
+        lr=_effective_lr(trained),
+        unit=trained.unit_of("lr"),
+        gradient_rms=trained.gradient_rms * weight,
+        predicted=_relative(predicted, trained),
+        law=law,
+        measured=_relative(measured, trained),
+        source=source,
+        change=change / weight,
+        below_eps=eps.below,
+        without_gradient=eps.zero,
+        decay=decay.share,
+        decay_rate=decay.rate,
+        equilibrium=decay.equilibrium / weight,
+        note="; ".join(note for note in (place.note, trained.unknown_units) if note),
+    )
 
 
-# state → the power of the gradient in it; what the optimizers divide by, in order of precedence
-_SCALES = {"max_exp_avg_sq": 2, "exp_avg_sq": 2, "square_avg": 2, "sum": 2, "exp_inf": 1}
+def _about(place: Place, stored_rms: float) -> dict[str, Any]:
+    """The columns of every row."""
+    return {
+        "parameter": place.name,
+        "names": place.names,
+        "layer": place.layer,
+        "shape": tuple(place.parameter.shape),
+        "dtype": str(place.parameter.dtype).removeprefix("torch."),
+        "rms": place.effective_rms(stored_rms),
+        "weight": place.weight,
+    }
 
 
-def _eps_shares(units, group, state, gradient, clip):
-    """The shares of coordinates where the gradient's scale is below eps, and 0: by the state, else by the gradient."""
-    eps, unit = group.get("eps"), units.hyperparameters.get("eps") if units else None
-    power = {G: 1, G**2: 2}.get(unit) if isinstance(unit, Unit) else None
-    if power is None or not isinstance(eps, float | int) or "ns_steps" in group:  # Muon's is one for a whole matrix
-        return math.nan, math.nan
-    eps = float(eps) ** (1 / power)  # Adadelta's is added under the root
-    for name, root in _SCALES.items():
-        if isinstance(state.get(name), torch.Tensor) and _steps(state):
-            corrected = name.endswith("exp_avg_sq") and "betas" in group and "step" in state
-            young = 1 - float(group["betas"][1]) ** float(state["step"]) if corrected else 1.0
-            return shares_below(state[name], eps**root * young)
-    return (math.nan, math.nan) if gradient is None else shares_below(gradient, eps / clip)
+def _effective_lr(trained: Trained) -> float:
+    lr, unit, weight = float(trained.group.get("lr", math.nan)), trained.unit_of("lr"), trained.place.weight
+    if weight == 1:
+        return lr
+    return lr * unit.factor(weight=1 / weight) if unit else math.nan
 
 
-def _steps(state):
-    if "step" in state:
-        return int(state["step"])
-    return int(any(isinstance(value, torch.Tensor) for value in state.values()))  # at least one
-
-
-def _group_units(units, cls, group):
-    try:
-        return units_of(units, group), ""
-    except ValueError as error:
-        if units is not cls:  # measured with other flags
-            return None, str(error)
-        return None, f"the units of {cls.__name__} are not known; pass units='infer', or what infer_units finds"
-
-
-def _ratio(a, b):
-    return a / b if b else math.nan
+def _relative(step: float, trained: Trained) -> float:
+    return step / trained.rms if trained.rms else math.nan

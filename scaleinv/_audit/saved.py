@@ -1,147 +1,207 @@
 """An audit of a saved model and optimizer: of two files with ``model.state_dict()`` and ``optimizer.state_dict()``.
 
 A state_dict has no module, and an optimizer's has numbers in place of names (unless it was made from
-``named_parameters()``); so the numbers are matched to the names by their order and the shapes in the state.
+``named_parameters()``), so the numbers are matched to the names by their order and the shapes in the state.
 """
 
 import inspect
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, TypeAlias
 
 import torch
 from torch import nn
 
-from scaleinv._audit.audit_model import audit_places
+from scaleinv._audit.audit_model import Audit, audit_places
 from scaleinv._audit.places import Place
+from scaleinv.known_optimizers import known_of
+from scaleinv.units import Units
+
+Shape: TypeAlias = tuple[int, ...]
 
 _ORIGINAL, _FACTOR = ".original", ".0._extra_state"  # of a parameter with a Scale, under parametrizations.NAME
 _BUFFERS = "running_mean", "running_var", "num_batches_tracked"
 
 
-def audit_saved(model, optimizer, optimizer_class, *, units=None):
-    """``audit`` of state_dicts, which it does not change.
+def audit_saved(
+    model: Mapping[str, Any],
+    optimizer: Mapping[str, Any],
+    optimizer_class: type[torch.optim.Optimizer],
+    *,
+    units: Units | str | None = None,
+) -> Audit:
+    """``audit`` of state_dicts, which stay as they are.
 
     Args:
         model: a model's, name → tensor.
         optimizer: an optimizer's, with "state" and "param_groups".
-        optimizer_class: the class that it is of.
+        optimizer_class: the class of the saved optimizer.
         units: as for ``audit``.
 
     Raises:
-        TypeError: for what are no state_dicts.
-        ValueError: where the optimizer's parameters cannot be matched to the model's, or the class does not take
-            the groups.
+        TypeError: if ``model`` or ``optimizer`` is not such a state_dict.
+        ValueError: if the optimizer's parameters cannot be matched to the model's, or the class does not take its
+            groups.
+
+    >>> import torch
+    >>> layer = torch.nn.Linear(4, 3)
+    >>> optimizer = torch.optim.SGD(layer.parameters(), lr=0.1)
+    >>> result = audit_saved(layer.state_dict(), optimizer.state_dict(), torch.optim.SGD)
+    >>> [(row.parameter, row.shape, row.lr) for row in result.rows]
+    [('weight', (3, 4), 0.1), ('bias', (3,), 0.1)]
     """
     if not isinstance(model, dict) or not any(isinstance(value, torch.Tensor) for value in model.values()):
-        raise TypeError(f"model: {type(model).__name__} is no state_dict of a model; save model.state_dict()")
+        raise TypeError(f"model: {type(model).__name__} is not a model's state_dict; save model.state_dict()")
     if not isinstance(optimizer, dict) or not {"state", "param_groups"} <= set(optimizer):
         raise TypeError(
-            f"optimizer: {type(optimizer).__name__} is no optimizer's state_dict; save optimizer.state_dict()"
+            f"optimizer: {type(optimizer).__name__} is not an optimizer's state_dict; save optimizer.state_dict()"
         )
-    places = _places(model)
-    by_number = _matched(places, optimizer)
-    for place in places:  # what the optimizer does not have was frozen, or is a buffer
-        place.parameter.requires_grad_(any(place is each for each in by_number.values()))
+    saved = _saved_parameters(model)
+    matched = _matched(saved, optimizer, known_of(optimizer_class).parameter_shaped)
+    held = {number: each.place.parameter for number, each in matched.items()}
+    trained = {id(parameter) for parameter in held.values()}
+    for each in saved:  # what the optimizer does not hold was frozen, or is a buffer
+        each.place.parameter.requires_grad_(id(each.place.parameter) in trained)
+    return audit_places([each.place for each in saved], [_restored(optimizer_class, optimizer, held)], units=units)
+
+
+class _Saved(NamedTuple):
+    """A parameter of a saved model: all names that it has in the file, and its place."""
+
+    keys: tuple[str, ...]
+    place: Place
+
+    def fits(self, shape: Shape | None) -> bool:
+        return shape is None or shape == tuple(self.place.parameter.shape)
+
+
+# From the model's state_dict to places.
+
+
+def _saved_parameters(model: Mapping[str, Any]) -> list[_Saved]:
+    """The floating-point tensors; tied ones share their storage and become one."""
+    keys_by_storage: dict[Any, list[str]] = {}
+    for key, tensor in model.items():
+        if _is_parameter(model, key):
+            storage = tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.numel() or key
+            keys_by_storage.setdefault(storage, []).append(key)
+    return [_saved(model, keys) for keys in keys_by_storage.values()]
+
+
+def _is_parameter(model: Mapping[str, Any], key: str) -> bool:
+    tensor = model[key]
+    if not isinstance(tensor, torch.Tensor) or not (tensor.is_floating_point() or tensor.is_complex()):
+        return False
+    return _name(model, key).rpartition(".")[2] not in _BUFFERS
+
+
+def _saved(model: Mapping[str, Any], keys: Sequence[str]) -> _Saved:
+    names = tuple(_name(model, key) for key in keys)
+    parameter = nn.Parameter(model[keys[0]].detach())
+    layer = f"{parameter.ndim}-dimensional {names[0].rpartition('.')[2]}"  # the module's class is not saved
+    return _Saved(tuple(keys), Place(names, layer, parameter, _factor(model, keys[0]) or 1.0))
+
+
+def _name(model: Mapping[str, Any], key: str) -> str:
+    """The name that a parameter had before it was scaled."""
+    if _factor(model, key) is None:
+        return key
+    path, _, attribute = f".{key.removesuffix(_ORIGINAL)}".rpartition(".parametrizations.")
+    return f"{path}.{attribute}".removeprefix(".")
+
+
+def _factor(model: Mapping[str, Any], key: str) -> float | None:
+    """The factor of its ``Scale``; None without one."""
+    factor = model.get(key.removesuffix(_ORIGINAL) + _FACTOR) if key.endswith(_ORIGINAL) else None
+    return factor if isinstance(factor, float) else None
+
+
+# From the optimizer's state_dict to an optimizer.
+
+
+def _restored(
+    optimizer_class: type[torch.optim.Optimizer], saved: Mapping[str, Any], held: Mapping[int, torch.Tensor]
+) -> torch.optim.Optimizer:
+    """The optimizer with its groups and state; ``held`` is its number of a parameter → the parameter."""
     groups = [
-        {**_hyperparameters(group), "params": [by_number[n].parameter for n in group["params"]]}
-        for group in optimizer["param_groups"]
+        {**_hyperparameters(group), "params": [held[number] for number in group["params"]]}
+        for group in saved["param_groups"]
     ]
     try:
-        made = optimizer_class(groups, **_required(optimizer_class, groups[0]))
-    except Exception as error:  # whatever a class of a third party may raise
+        optimizer = optimizer_class(groups, **_required(optimizer_class, groups[0]))
+    except Exception as error:  # whatever a third party's class may raise
         name = optimizer_class.__name__
-        raise ValueError(f"{name} does not take these parameter groups ({error}); is it what was saved?") from error
-    for number, state in optimizer["state"].items():
-        if number in by_number:
-            made.state[by_number[number].parameter] = state
-    return audit_places(places, [made], units=units)
+        raise ValueError(
+            f"{name} does not take these parameter groups ({error}); pass the class that was saved"
+        ) from error
+    optimizer.state.update({held[number]: state for number, state in saved["state"].items() if number in held})
+    return optimizer
 
 
-@dataclass(eq=False)
-class _SavedPlace(Place):
-    """With the name that it has in the file."""
-
-    saved: str = ""
-
-
-def _hyperparameters(group):
+def _hyperparameters(group: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in group.items() if name not in ("params", "param_names")}
 
 
-def _required(optimizer_class, group):
-    """What the class has no default for, as the first group has it."""
+def _required(optimizer_class: type, group: Mapping[str, Any]) -> dict[str, Any]:
+    """What the class has no default for, as in the first group."""
     parameters = list(inspect.signature(optimizer_class).parameters.values())[1:]
     return {p.name: group[p.name] for p in parameters if p.default is p.empty and p.name in group}
 
 
-def _places(model):
-    """A ``Place`` for each floating tensor, tied ones being of one storage; the layer is said by the last names."""
-    places, known = [], {}
-    for name, tensor in model.items():
-        if not isinstance(tensor, torch.Tensor) or not tensor.is_floating_point() and not tensor.is_complex():
-            continue
-        stored, k = name, 1.0
-        if name.endswith(_ORIGINAL) and isinstance(model.get(name.removesuffix(_ORIGINAL) + _FACTOR), float):
-            k = model[name.removesuffix(_ORIGINAL) + _FACTOR]
-            path, _, attribute = f".{name.removesuffix(_ORIGINAL)}".rpartition(".parametrizations.")
-            stored = f"{path}.{attribute}".removeprefix(".")
-        if stored.rpartition(".")[2] in _BUFFERS:
-            continue
-        key = tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.numel() or name
-        if key in known:
-            known[key].names.append(stored)
-            continue
-        kind = f"{tensor.ndim}-dimensional {stored.rpartition('.')[2]}"
-        known[key] = _SavedPlace([stored], kind, nn.Parameter(tensor.detach()), k, saved=name)
-        places.append(known[key])
-    return places
+# Which parameter is which.
 
 
-def _matched(places, optimizer):
-    """The optimizer's number of a parameter → its place: by the names that it has, else by order, as far as the shapes
-    in its state leave no doubt."""
+def _matched(
+    saved: Sequence[_Saved], optimizer: Mapping[str, Any], parameter_shaped: Sequence[str]
+) -> dict[int, _Saved]:
+    """The optimizer's number of a parameter → the parameter: by the names that it has, else by order, as far as the
+    shapes in its state leave no doubt."""
     groups, state = optimizer["param_groups"], optimizer["state"]
-    numbers = [number for group in groups for number in group["params"]]
     if all("param_names" in group for group in groups):
-        named = {name: place for place in places for name in (*place.names, place.saved)}
-        names = [name for group in groups for name in group["param_names"]]
-        for name in names:
-            if name not in named:
-                raise ValueError(f"optimizer: parameter {name!r} is not in the model; do both files belong together?")
-        return {number: named[name] for number, name in zip(numbers, names, strict=True)}
-    shapes = {number: _shape(state.get(number, {})) for number in numbers}
-    told = len(groups) == 1 or all(shapes.values())
-    if told and len(numbers) == len(places) and all(map(_fits, places, map(shapes.get, numbers))):
-        return dict(zip(numbers, places))
-    matched = {}
+        return _matched_by_name(saved, groups)
+    numbers = [number for group in groups for number in group["params"]]
+    shapes = {number: _shape(state.get(number, {}), parameter_shaped) for number in numbers}
+    certain = len(groups) == 1 or all(shapes.values())
+    if certain and len(numbers) == len(saved) and all(map(_Saved.fits, saved, map(shapes.get, numbers))):
+        return dict(zip(numbers, saved, strict=True))
+    matched: dict[int, _Saved] = {}
     for group in groups:
-        left = [place for place in places if not any(place is each for each in matched.values())]
+        rest = [each for each in saved if each not in matched.values()]
         of_group = [shapes[number] for number in group["params"]]
-        found = _in_order(left, of_group)
-        if found is None or not told or found != _in_order(left[::-1], of_group[::-1])[::-1]:
-            why = "do not fit" if found is None else "fit in several ways"
+        forwards, backwards = _in_order(rest, of_group), _in_order(rest[::-1], of_group[::-1])
+        if forwards is None or backwards is None or not certain or forwards != backwards[::-1]:
+            problem = "do not fit" if forwards is None else "fit in several ways"
             raise ValueError(
-                f"optimizer: the {len(numbers)} parameters of its {len(groups)} groups {why} the {len(places)} tensors "
-                "of the model, by order and shape; do both files belong together? An optimizer made from "
+                f"optimizer: the {len(numbers)} parameters of its {len(groups)} groups {problem} the {len(saved)} "
+                "tensors of the model, by order and shape; do both files belong together? An optimizer made from "
                 "model.named_parameters() saves the names"
             )
-        matched |= dict(zip(group["params"], found))
+        matched |= dict(zip(group["params"], forwards, strict=True))
     return matched
 
 
-def _in_order(places, shapes):
-    """The first places, in order, that have these shapes; None where there are none."""
-    rest = iter(places)
-    found = [next((place for place in rest if _fits(place, shape)), None) for shape in shapes]
-    return None if None in found else found
+def _matched_by_name(saved: Sequence[_Saved], groups: Sequence[Mapping[str, Any]]) -> dict[int, _Saved]:
+    by_name = {name: each for each in saved for name in (*each.place.names, *each.keys)}
+    matched = {}
+    for group in groups:
+        for number, name in zip(group["params"], group["param_names"], strict=True):
+            if name not in by_name:
+                raise ValueError(f"optimizer: parameter {name!r} is not in the model; do both files belong together?")
+            matched[number] = by_name[name]
+    return matched
 
 
-def _fits(place, shape):
-    return shape is None or shape == tuple(place.parameter.shape)
+def _in_order(saved: Sequence[_Saved], shapes: Sequence[Shape | None]) -> list[_Saved] | None:
+    """The first parameters, in order, that have these shapes; None where there are none."""
+    rest, matches = iter(saved), []
+    for shape in shapes:
+        match = next((each for each in rest if each.fits(shape)), None)
+        if match is None:
+            return None
+        matches.append(match)
+    return matches
 
 
-def _shape(state):
-    """That of the parameter, as the buffers of a state have it; None where they do not show it."""
-    for name in ("exp_avg", "exp_avg_sq", "momentum_buffer", "square_avg", "sum", "variance", "prev", "exp_inf", "ax"):
-        if isinstance(state.get(name), torch.Tensor):
-            return tuple(state[name].shape)
-    return None
+def _shape(state: Mapping[str, Any], parameter_shaped: Sequence[str]) -> Shape | None:
+    """That of the parameter, by the buffers of a state; None where they do not show it."""
+    buffers = [state[name] for name in parameter_shaped if isinstance(state.get(name), torch.Tensor)]
+    return tuple(buffers[0].shape) if buffers else None
