@@ -1,15 +1,16 @@
-"""How many threads torch takes."""
+"""How many threads torch uses."""
 
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
 
 
 @contextmanager
-def threads(number):
-    """Inside, torch takes so many threads; afterwards as many as before.
+def threads(number: int) -> Iterator[None]:
+    """Inside, torch uses that many threads; afterwards as many as before.
 
-    On small tensors several only wait for each other, for minutes on a busy machine.
+    On small tensors several threads only wait for each other, for minutes on a busy machine.
     """
     before = torch.get_num_threads()
     torch.set_num_threads(number)

@@ -1,234 +1,205 @@
-"""From an update rule for one tensor to an optimizer for many, and for ensembles; the checks of its arguments."""
+"""The decorator that makes a factory of optimizers out of a rule for one tensor, and what the factory returns."""
 
 import functools
 import inspect
-import math
-from collections.abc import Callable
-from numbers import Real
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from types import SimpleNamespace
-from typing import NamedTuple
+from typing import Any
 
 import torch
+from torch import Tensor
+
+from scaleinv._rule.arguments import check_grads, check_params, check_state, checked_hyperparameters, members_of
+from scaleinv._rule.base import Body, Buffer, Check, Hyperparameters, P, State, StepScalars, Tensors
 
 
-class Optimizer(NamedTuple):
-    """``init(params) → state`` and ``update(grads, state, params) → (updates, state)``.
+def apply_updates(params: Tensors, updates: Tensors) -> dict[str, Tensor]:
+    """params + updates, in the parameters' own dtypes.
 
-    state: ``"step"``, an int, and one dict name → tensor for each buffer, named as in ``torch.optim``.
-
-    An update is ``step(hyperparameters | at(t), grads, buffers, params) → (updates, buffers)`` for t = 1, 2, …: ``at``
-    works in Python numbers and gives a dict of tensors; ``step``, from tensors to tensors and without checks, can be
-    traced once and replayed.  ``coordinatewise``: whether a coordinate's update depends on no other coordinate.
+    >>> import torch
+    >>> from scaleinv.optimizers import apply_updates
+    >>> apply_updates({"w": torch.tensor([1.0, 2.0])}, {"w": torch.tensor([0.5, -0.5])})
+    {'w': tensor([1.5000, 1.5000])}
     """
-
-    init: Callable
-    update: Callable
-    hyperparameters: dict
-    at: Callable
-    step: Callable
-    coordinatewise: bool
-
-
-def apply_updates(params, updates):
-    """params + updates, in the parameters' own dtypes."""
     return {name: (w.detach() + updates[name]).to(w.dtype) for name, w in params.items()}
 
 
-# From a rule for one tensor to an optimizer.
+def _no_scalars(t: int, h: Hyperparameters) -> dict[str, Any]:
+    return {}
 
 
-def rule(scalars=lambda t, h: {}, *, coordinatewise=True, **buffers):
-    """Turn a rule for one tensor into a factory of optimizers, whose arguments are the rule's that have a default.
+def rule(
+    at: StepScalars = _no_scalars, *, elementwise: bool = True, check: Check | None = None, **buffers: Buffer
+) -> Callable[[Body[P]], Callable[P, "Optimizer"]]:
+    """Turn a rule for one tensor into a factory of optimizers, whose arguments are the rule's hyperparameters.
 
-    scalars: function(t, h) that gives the rule's other arguments: what depends on nothing but the step t (1, 2, …)
-        and the hyperparameters h, a dict.  Float hyperparameters and t are float64 tensors, flags are bools.
-    coordinatewise: False for a rule in which the coordinates of a tensor have a say in each other's update.
-    buffers: name → function(w, h) that gives the buffer's start for a parameter w, or None for no such buffer.
-    The rule is called as rule(g, w, t, s, **h, **scalars): the gradient, the parameter, the step, the buffers as
-    attributes of s, to be replaced.  It returns the update, and sees one tensor of one member at a time.
+    The rule is called as ``rule(g, w, s, at, …hyperparameters)`` with the gradient g and the parameter w of one tensor
+    of one member, and returns the update, which is added to w.  The buffers are attributes of s, which the rule
+    replaces.  ``at.t`` is the step, from 1, and ``at`` has the scalars of the step as attributes too.  Float
+    hyperparameters and ``at.t`` are float64 tensors, flags are bools.
+
+    Args:
+        at: function(t, h) → name → what depends on nothing but the step and the hyperparameters h.
+        elementwise: False if a coordinate's update depends on other coordinates of its tensor.
+        check: raises ValueError if hyperparameters, each in its range, do not go together.
+        buffers: the state that the rule keeps for each parameter.
+
+    >>> import torch
+    >>> from scaleinv.optimizers import rule, zeros
+    >>> @rule(mean=zeros)
+    ... def average(g, w, s, at, lr=0.1):
+    ...     s.mean = s.mean + (g - s.mean) / at.t
+    ...     return -lr * s.mean
+    >>> optimizer, params = average(lr=0.5), {"w": torch.zeros(2)}
+    >>> optimizer.update({"w": torch.ones(2)}, optimizer.init(params), params)[0]
+    {'w': tensor([-0.5000, -0.5000])}
     """
 
-    def decorate(body):
-        parameters = [p for p in inspect.signature(body).parameters.values() if p.default is not p.empty]
-        signature = inspect.Signature([p.replace(kind=p.POSITIONAL_OR_KEYWORD) for p in parameters])
+    def factory_of(body: Body[P]) -> Callable[P, Optimizer]:
+        definition = Rule(body, at, elementwise, check, buffers)
 
         @functools.wraps(body)
-        def factory(*args, **kwargs):
-            bound = signature.bind(*args, **kwargs)
-            bound.apply_defaults()
-            return _optimizer(body, scalars, buffers, coordinatewise, _checked(bound.arguments, signature))
+        def factory(*args: P.args, **kwargs: P.kwargs) -> Optimizer:
+            return Optimizer(definition, definition.hyperparameters(*args, **kwargs))
 
-        factory.__signature__ = signature
+        vars(factory)["__signature__"] = definition.signature
         return factory
 
-    return decorate
+    return factory_of
 
 
-def _optimizer(body, scalars, buffers, coordinatewise, h):
-    members = max((len(x) for value in h.values() for x in _flat(value) if _axis(x) == 0), default=None)
+@dataclass(frozen=True)
+class Rule:
+    """A rule for one tensor and what it declares; see ``rule``."""
 
-    def lifted(function, h, *tensors):
-        device = tensors[0].device
-        h = {name: _each(lambda x: x if isinstance(x, bool) else x.to(device), value) for name, value in h.items()}
-        if members is not None:
-            dims = {name: _each(_axis, value) for name, value in h.items()}
-            function = torch.func.vmap(function, in_dims=(dims, *(0 for _ in tensors)))
-        return function(h, *tensors)
+    body: Callable[..., Tensor]
+    at: StepScalars
+    elementwise: bool
+    check: Check | None
+    buffers: Mapping[str, Buffer]
 
-    def start(h, w):
-        first = {buffer: start(w, h) for buffer, start in buffers.items()}
-        return {buffer: x for buffer, x in first.items() if x is not None}
+    @functools.cached_property
+    def signature(self) -> inspect.Signature:
+        """That of the factory: the hyperparameters, which follow g, w, s and at."""
+        return inspect.Signature(list(inspect.signature(self.body).parameters.values())[4:])
 
-    names = tuple(start(h, torch.zeros(())))
+    def hyperparameters(self, *args: Any, **kwargs: Any) -> Hyperparameters:
+        """The factory's arguments, checked."""
+        bound = self.signature.bind(*args, **kwargs)
+        bound.apply_defaults()
+        defaults = {name: parameter.default for name, parameter in self.signature.parameters.items()}
+        h = checked_hyperparameters(bound.arguments, defaults)
+        if self.check is not None:
+            self.check(bound.arguments, h)
+        return h
 
-    def by_buffer(by_name):
-        return {buffer: {name: tensors[buffer] for name, tensors in by_name.items()} for buffer in names}
+
+class Optimizer:
+    """An update rule with its hyperparameters, as pure functions of dicts name → tensor.
+
+    Two functions are enough to train: ``init(params) → state`` and ``update(grads, state, params) → (updates, state)``.
+
+    An update is ``step(hyperparameters | at(t), grads, buffers, params) → (updates, buffers)`` for t = 1, 2, …, where
+    ``at`` works in Python numbers, and ``step`` goes from tensors to tensors without checks: it can be traced once and
+    replayed.
+
+    Attributes:
+        hyperparameters: name → flag, float64 tensor, or pair of float64 tensors.
+        members: of the ensemble; None if no hyperparameter is a 1-d tensor.
+        elementwise: whether a coordinate's update depends on no other coordinate.
+
+    >>> import torch
+    >>> from scaleinv.optimizers import adam
+    >>> optimizer, params = adam(lr=0.5), {"w": torch.zeros(2)}
+    >>> updates, state = optimizer.update({"w": torch.ones(2)}, optimizer.init(params), params)
+    >>> state["step"], list(state), optimizer.elementwise
+    (1, ['step', 'exp_avg', 'exp_avg_sq'], True)
+    """
+
+    def __init__(self, rule: Rule, hyperparameters: Hyperparameters) -> None:
+        self.hyperparameters = hyperparameters
+        self.members = members_of(hyperparameters)
+        self.elementwise = rule.elementwise
+        self._rule = rule
+        self._buffers = {b: x for b, x in rule.buffers.items() if x.flag is None or hyperparameters[x.flag]}
 
     @torch.no_grad()
-    def init(params):
-        _check_tensors(params, members)
-        return {"step": 0, **by_buffer({name: lifted(start, h, w.detach()) for name, w in params.items()})}
+    def init(self, params: Tensors) -> State:
+        """The state before the first step: ``"step"``, 0, and one dict name → tensor for each buffer, named as in
+        ``torch.optim``."""
+        check_params(params, self.members)
+        start = {name: self._each_member(self._start, self.hyperparameters, w.detach()) for name, w in params.items()}
+        return {"step": 0, **self._by_buffer(start)}
 
-    def at(t):
-        return {"t": torch.tensor(t, dtype=torch.float64), **scalars(t, h)}
+    def update(self, grads: Tensors, state: State, params: Tensors) -> tuple[dict[str, Tensor], State]:
+        """What to add to the parameters, and the state after the step; nothing passed is changed.
 
-    def of_tensor(h, g, w, old):
-        dtype = torch.promote_types(w.dtype, torch.float32)
-        # The added axis makes a scalar parameter, too, more of a tensor than a hyperparameter, which then leaves
-        # its dtype alone.  NAdam's mu_product is a scalar itself, and stays one.
-        wide = {b: x.to(dtype)[None] if (x.shape, x.dtype) == (w.shape, w.dtype) else x for b, x in old.items()}
-        s = SimpleNamespace(**wide)
-        change = body(g.to(dtype)[None], w.to(dtype)[None], s=s, **h)[0]
-        return change, {b: getattr(s, b).reshape(x.shape).to(x.dtype) for b, x in old.items()}
+        Raises:
+            TypeError: if something is not a dense tensor of floats.
+            ValueError: if gradients, state and parameters do not belong together.
+        """
+        check_params(params, self.members)
+        check_state(state, self._buffers, params, self.members)
+        check_grads(grads, params)
+        t = state["step"] + 1
+        updates, buffers = self.step(self.hyperparameters | self.at(t), grads, state, params)
+        return updates, {"step": t, **buffers}
+
+    def at(self, t: int) -> dict[str, Any]:
+        """The step t, from 1, as a float64 tensor, and the scalars that the rule takes at it."""
+        return {"t": torch.tensor(t, dtype=torch.float64), **self._rule.at(t, self.hyperparameters)}
 
     @torch.no_grad()
-    def step(h_t, grads, old, params):
+    def step(
+        self, h_at: Hyperparameters, grads: Tensors, buffers: Mapping[str, Tensors], params: Tensors
+    ) -> tuple[dict[str, Tensor], dict[str, dict[str, Tensor]]]:
+        """Updates and buffers, from ``hyperparameters | at(t)``, gradients, buffers and parameters."""
         updates, new = {}, {}
         for name, w in params.items():
-            buffers = {buffer: old[buffer][name] for buffer in names}
-            updates[name], new[name] = lifted(of_tensor, h_t, grads[name].detach(), w.detach(), buffers)
-        return updates, by_buffer(new)
+            old = {buffer: buffers[buffer][name] for buffer in self._buffers}
+            updates[name], new[name] = self._each_member(self._step, h_at, grads[name].detach(), w.detach(), old)
+        return updates, self._by_buffer(new)
 
-    def update(grads, state, params):
-        if state.keys() != {"step", *names}:
-            raise ValueError(f"state has {sorted(state)}, not {['step', *names]}; pass what init or update returned")
-        _check_tensors(params, members, grads, state)
-        t = state["step"] + 1
-        updates, new = step(h | at(t), grads, state, params)
-        return updates, {"step": t, **new}
+    def _start(self, h: Hyperparameters, w: Tensor) -> dict[str, Tensor]:
+        """The buffers of one tensor of one member before the first step."""
+        return {name: buffer.start(w, h) for name, buffer in self._buffers.items()}
 
-    return Optimizer(init, update, h, at, step, coordinatewise)
+    def _step(
+        self, h_at: Hyperparameters, g: Tensor, w: Tensor, old: dict[str, Tensor]
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """The update and the buffers of one tensor of one member."""
+        h = {name: h_at[name] for name in self.hyperparameters}
+        at = SimpleNamespace(**{name: x for name, x in h_at.items() if name not in h})
+        dtype = torch.promote_types(w.dtype, torch.float32)
+
+        def widened(x: Tensor) -> Tensor:
+            # The added axis makes a 0-d parameter, too, more of a tensor than a hyperparameter, which then leaves its
+            # dtype alone.
+            return x.to(dtype)[None]
+
+        s = SimpleNamespace(**{b: x if self._buffers[b].scalar else widened(x) for b, x in old.items()})
+        update = self._rule.body(widened(g), widened(w), s, at, **h)[0]
+        return update, {b: getattr(s, b).reshape(x.shape).to(x.dtype) for b, x in old.items()}
+
+    def _each_member(self, function: Callable[..., Any], h: Hyperparameters, *tensors: Any) -> Any:
+        """function(h, *tensors) on the tensors' device; for an ensemble, of each member, stacked."""
+        device = tensors[0].device
+        h = {name: _map(lambda x: x if isinstance(x, bool) else x.to(device), value) for name, value in h.items()}
+        if self.members is not None:
+            axes = {name: _map(_member_axis, value) for name, value in h.items()}
+            function = torch.func.vmap(function, in_dims=(axes, *(0 for _ in tensors)))
+        return function(h, *tensors)
+
+    def _by_buffer(self, by_name: Mapping[str, Mapping[str, Tensor]]) -> dict[str, dict[str, Tensor]]:
+        return {buffer: {name: tensors[buffer] for name, tensors in by_name.items()} for buffer in self._buffers}
 
 
-def _axis(x):
-    """Where vmap finds a hyperparameter's members: on axis 0 of a 1-d tensor, and nowhere else."""
-    return 0 if torch.is_tensor(x) and x.ndim else None
+def _member_axis(x: bool | Tensor) -> int | None:
+    """Where vmap finds the members of a hyperparameter: on axis 0 of a 1-d tensor, and nowhere else."""
+    return 0 if isinstance(x, Tensor) and x.ndim else None
 
 
-def _each(function, value):
+def _map(function: Callable[[Any], Any], value: Any) -> Any:
+    """function(value), of a tuple each entry's."""
     return tuple(map(function, value)) if isinstance(value, tuple) else function(value)
-
-
-def _flat(value):
-    return value if isinstance(value, tuple) else (value,)
-
-
-def power(base, exponent):
-    """base ** exponent in float64, entry by entry in Python, as ``torch.optim`` does: the last bits of torch.pow depend
-    on how long a tensor is."""
-    if not any(torch.is_tensor(x) and x.ndim for x in (base, exponent)):
-        return torch.tensor(float(base) ** float(exponent), dtype=torch.float64)
-    base, exponent = torch.broadcast_tensors(*(torch.as_tensor(x, dtype=torch.float64) for x in (base, exponent)))
-    powers = [b**e for b, e in zip(base.flatten().tolist(), exponent.flatten().tolist())]
-    return torch.tensor(powers, dtype=torch.float64).reshape(base.shape)
-
-
-def norm(x):
-    """The Euclidean norm, summed in pairs: its bits do not depend on how many members are stacked, as a sum's would."""
-    x = x.flatten().square()
-    while len(x) > 1:
-        x = torch.nn.functional.pad(x, (0, len(x) % 2))
-        x = x[0::2] + x[1::2]
-    return x.sum().sqrt()
-
-
-# Checks.
-
-_INSIDE = {
-    "[0, ∞)": lambda x: 0 <= x < math.inf,
-    "[0, 1)": lambda x: 0 <= x < 1,
-    "[0, 1]": lambda x: 0 <= x <= 1,
-    "(-∞, ∞)": math.isfinite,
-}
-_INTERVALS = {"betas": "[0, 1)", "rho": "[0, 1]", "alpha": "[0, 1]", "dampening": "(-∞, ∞)"}  # the others: [0, ∞)
-
-
-def _checked(arguments, signature):
-    """The hyperparameters as float64 tensors, flags as they are; TypeError or ValueError for what cannot be one."""
-    checked, members = {}, {}
-    for name, value in arguments.items():
-        default = signature.parameters[name].default
-        if isinstance(default, bool):
-            if not isinstance(value, bool):
-                raise TypeError(f"{name}={value!r} is not a flag; pass True or False")
-            checked[name] = value
-        elif isinstance(default, tuple):
-            if not isinstance(value, tuple | list) or len(value) != len(default):
-                raise TypeError(f"{name}={value!r} is not a pair; pass two numbers, such as {default}")
-            checked[name] = tuple(_numbers(name, f"{name}[{i}]", x, default[i]) for i, x in enumerate(value))
-        else:
-            checked[name] = _numbers(name, name, value, default)
-        labels = [f"{name}[{i}]" for i in range(2)] if isinstance(default, tuple) else [name]
-        members |= {label: len(x) for label, x in zip(labels, _flat(checked[name])) if _axis(x) == 0}
-    if len(set(members.values())) > 1:
-        raise ValueError(f"1-d hyperparameters of different lengths, {members}: give each one entry for each member")
-    if checked.get("nesterov") and not ((checked["momentum"] > 0).all() and (checked["dampening"] == 0).all()):
-        raise ValueError(
-            f"nesterov=True with momentum={arguments['momentum']!r}, dampening={arguments['dampening']!r}: "
-            "it needs momentum > 0 and dampening = 0; set them so, or nesterov=False"
-        )
-    return checked
-
-
-def _numbers(name, label, value, default):
-    if torch.is_tensor(value) and value.ndim <= 1 and not value.is_complex() and value.dtype != torch.bool:
-        numbers = value.detach().to("cpu", torch.float64, copy=True)
-    elif isinstance(value, Real) and not isinstance(value, bool):
-        numbers = torch.tensor(float(value), dtype=torch.float64)
-    else:
-        raise TypeError(f"{label}={value!r} is neither a number nor a 1-d tensor of them; pass one, such as {default}")
-    if numbers.numel() == 0:
-        raise ValueError(f"{label} is an empty tensor; pass a number, or one entry for each member of the ensemble")
-    interval = _INTERVALS.get(name, "[0, ∞)")
-    for i, x in enumerate(numbers.reshape(-1).tolist()):
-        if not _INSIDE[interval](x):
-            entry = f"{label}[{i}]" if numbers.ndim else label
-            raise ValueError(f"{entry}={x!r} is outside {interval}; pass a number inside, such as {default}")
-    return numbers
-
-
-def _check_tensors(params, members, grads=None, state=None):
-    for name, w in params.items():
-        if not torch.is_tensor(w) or not w.is_floating_point():
-            raise TypeError(f"params[{name!r}]={w!r} is not a tensor of floats; pass only such parameters")
-        if members is not None and (w.ndim == 0 or len(w) != members):
-            raise ValueError(
-                f"params[{name!r}] has shape {tuple(w.shape)}, the hyperparameters have {members} members: "
-                "stack as many along its first axis"
-            )
-    if grads is None:
-        return
-    buffers = {f"state[{buffer!r}]": tensors for buffer, tensors in state.items() if buffer != "step"}
-    for label, tensors in {"grads": grads, **buffers}.items():
-        missing, extra = sorted(params.keys() - tensors.keys()), sorted(tensors.keys() - params.keys())
-        if missing or extra:
-            raise ValueError(f"{label}: missing {missing}, extra {extra}; pass one tensor for each of params")
-        for name, x in tensors.items():
-            if not torch.is_tensor(x) or x.layout != torch.strided:
-                raise TypeError(f"{label}[{name!r}]={x!r} is not a dense tensor; pass one (zeros for no gradient)")
-            shape = params[name].shape
-            if x.shape != shape and (label != "state['mu_product']" or x.shape != shape[: members is not None]):
-                raise ValueError(
-                    f"{label}[{name!r}] has shape {tuple(x.shape)}, params[{name!r}] {tuple(shape)}; "
-                    "pass the one that belongs to these parameters"
-                )

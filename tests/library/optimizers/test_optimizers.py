@@ -200,20 +200,20 @@ MOMENTS = {"exp_avg": optimizers.zeros, "exp_avg_sq": optimizers.zeros}
 
 
 @optimizers.rule(**MOMENTS)
-def adam_uncorrected(g, w, t, s, *, lr=1e-3, betas=(0.9, 0.999), eps=1e-8):
+def adam_uncorrected(g, w, s, at, lr=1e-3, betas=(0.9, 0.999), eps=1e-8):
     m, v = optimizers.moments(s, g, betas)
     return -lr * m / (v.sqrt() + eps)
 
 
-@optimizers.rule(lambda t, h: optimizers.betas_t(t + 1, h), **MOMENTS)
-def adam_one_step_late(g, w, t, s, *, lr=1e-3, betas=(0.9, 0.999), eps=1e-8, betas_t):
-    return -optimizers.adam_step(s, g, lr, betas, betas_t, eps)
+@optimizers.rule(lambda t, h: optimizers.powers_of_betas(t + 1, h), **MOMENTS)
+def adam_one_step_late(g, w, s, at, lr=1e-3, betas=(0.9, 0.999), eps=1e-8):
+    return -optimizers.adam_ratio(s, at, g, betas, eps, lr)
 
 
-@optimizers.rule(optimizers.betas_t, **MOMENTS)
-def adam_with_scalars_in_float32(g, w, t, s, *, lr=1e-3, betas=(0.9, 0.999), eps=1e-8, betas_t):
-    betas, betas_t = [beta.float() for beta in betas], [beta.float() for beta in betas_t]
-    return -optimizers.adam_step(s, g, lr, betas, betas_t, eps)
+@optimizers.rule(optimizers.powers_of_betas, **MOMENTS)
+def adam_with_scalars_in_float32(g, w, s, at, lr=1e-3, betas=(0.9, 0.999), eps=1e-8):
+    betas, at.betas_t = [beta.float() for beta in betas], [beta.float() for beta in at.betas_t]
+    return -optimizers.adam_ratio(s, at, g, betas, eps, lr)
 
 
 SABOTAGED = [adam_uncorrected, adam_one_step_late, adam_with_scalars_in_float32]
@@ -348,6 +348,15 @@ def test_all_hyperparameters_at_once_may_vary(name):
     assert torch.equal(run(factory(**together), w, grads)[0], wanted)
 
 
+@every_rule
+def test_elementwise_rules_are_those_that_may_take_tensors_end_to_end(name):
+    optimizer, generator = getattr(optimizers, name)(), torch.Generator().manual_seed(0)
+    w, grads = torch.randn(9, generator=generator), torch.randn(8, 9, generator=generator)
+    together, _ = run(optimizer, w, grads)
+    parts = [run(optimizer, w[part], grads[:, part])[0] for part in (slice(0, 4), slice(4, 9))]
+    assert torch.equal(together, torch.cat(parts)) == optimizer.elementwise
+
+
 # Precision, purity.
 
 
@@ -405,8 +414,17 @@ def test_changing_a_tensor_given_as_hyperparameter_changes_nothing():
     assert run(optimizer, torch.zeros(2), torch.ones(1, 2))[0].tolist() == pytest.approx([-0.1, -0.2])
 
 
-def test_docstring_example():
-    assert doctest.testmod(optimizers).failed == 0
+PUBLIC = [name for name in optimizers.__all__ if callable(getattr(optimizers, name))]
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_docstrings_have_an_example_that_holds(name):
+    (test,) = doctest.DocTestFinder(recurse=False).find(getattr(optimizers, name), name, globs={})
+    assert test.examples and doctest.DocTestRunner().run(test).failed == 0
+
+
+def test_the_example_of_the_module_holds():
+    assert doctest.testmod(optimizers, globs={}).failed == 0
 
 
 @every_rule

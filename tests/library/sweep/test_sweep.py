@@ -231,8 +231,8 @@ def test_scales_beyond_float32_in_a_model_of_float64(tiny, other):
     np.testing.assert_allclose(found.sel({tiny: 0.1}), found.sel({tiny: 1.0}), rtol=DOUBLE)
 
 
-@optimizers.rule(a=optimizers.zeros, b=lambda w, h: torch.ones_like(w))
-def leapfrog(g, w, t, s, *, lr=1e-3):
+@optimizers.rule(a=optimizers.zeros, b=optimizers.Buffer(lambda w, h: torch.ones_like(w)))
+def leapfrog(g, w, s, at, lr=1e-3):
     s.a, s.b = s.b, s.a + g
     return -lr * (s.a + 2 * s.b)
 
