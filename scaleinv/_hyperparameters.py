@@ -22,6 +22,8 @@ def values_of(factory: Factory, hyperparameters: Mapping[str, Any]) -> tuple[Val
 
     An integer where the factory expects a float becomes a float; so does a tensor with one element.
 
+    >>> import torch
+    >>> from scaleinv._hyperparameters import values_of
     >>> values, defaults = values_of(torch.optim.SGD, {"lr": 1})
     >>> values["lr"], values["momentum"], defaults["lr"]
     (1.0, 0.0, 0.001)
@@ -40,6 +42,8 @@ def values_of(factory: Factory, hyperparameters: Mapping[str, Any]) -> tuple[Val
 def plain_values(values: Mapping[str, Any]) -> Values:
     """A copy in which every real number, and every tensor with one element, is a number of Python.
 
+    >>> import torch
+    >>> from scaleinv._hyperparameters import plain_values
     >>> plain_values({"lr": torch.tensor(0.5), "betas": (torch.tensor(0.25), 0.5)})
     {'lr': 0.5, 'betas': (0.25, 0.5)}
     """
@@ -49,6 +53,7 @@ def plain_values(values: Mapping[str, Any]) -> Values:
 def floats_of(values: Mapping[str, Any]) -> list[str]:
     """The keys of all finite floats, entries of tuples included.
 
+    >>> from scaleinv._hyperparameters import floats_of
     >>> floats_of({"lr": 0.1, "betas": (0.9, 0.999), "amsgrad": False})
     ['lr', 'betas[0]', 'betas[1]']
     """
@@ -58,6 +63,7 @@ def floats_of(values: Mapping[str, Any]) -> list[str]:
 def has_floats(values: Mapping[str, Any], key: str) -> bool:
     """Whether ``key``, of a value or of an entry, holds a finite float or is a tuple with one.
 
+    >>> from scaleinv._hyperparameters import has_floats
     >>> has_floats({"betas": (0.9, 0.999), "amsgrad": False}, "betas")
     True
     """

@@ -18,7 +18,7 @@ from scaleinv.laws import equilibrium_rms, update_rms
 from scaleinv.units import ONE, G, L, Units, W
 
 __all__ = [
-    "KNOWN", "SIGN_STEP", "UNITS", "GradientScale", "Known", "PredictedStep", "StepContext", "known_of", "units_of",
+    "KNOWN", "UNITS", "GradientScale", "Known", "PredictedStep", "StepContext", "known_of", "units_of",
     "units_of_rule",
 ]  # fmt: skip
 
@@ -39,6 +39,7 @@ class StepContext:
         rms: of the parameter, unit W.
         gradient_rms: of its gradient, unit L W⁻¹; NaN without one.
 
+    >>> from scaleinv.known_optimizers import StepContext
     >>> StepContext(shape=(3, 4), rms=0.1).step
     0
     """
@@ -53,6 +54,7 @@ class StepContext:
 class PredictedStep(NamedTuple):
     """The RMS of a step, unit W, and the law that predicts it, in words; NaN, and why, where there is none.
 
+    >>> from scaleinv.known_optimizers import PredictedStep
     >>> PredictedStep(1e-3, "first step: lr·sign(g)").rms
     0.001
     """
@@ -69,6 +71,7 @@ class GradientScale(NamedTuple):
         power: 2 where it holds squares of gradients, 1 where it holds their magnitudes.
         bias_corrected: whether the optimizer divides it by 1 − β₂ᵗ.
 
+    >>> from scaleinv.known_optimizers import GradientScale
     >>> GradientScale("exp_avg_sq", power=2, bias_corrected=True).buffer
     'exp_avg_sq'
     """
@@ -106,6 +109,8 @@ class Known:
         parameter_shaped: names of the state buffers that have the parameter's shape.
         rule: the same optimizer in ``scaleinv.optimizers``, if it is there.
 
+    >>> import torch
+    >>> from scaleinv.known_optimizers import KNOWN, StepContext
     >>> adam = KNOWN[torch.optim.Adam]
     >>> adam.elementwise, adam.rule.__name__, str(adam.units.hyperparameters["eps"])
     (True, 'adam', 'L W⁻¹')
@@ -405,6 +410,8 @@ def known_of(optimizer_class: type, hyperparameters: Iterable[str] = ()) -> Know
         hyperparameters: their names.  With ``ns_steps``, those of the Newton–Schulz iteration, a class that is not
             in the table compares eps with a whole matrix, as Muon does.
 
+    >>> import torch
+    >>> from scaleinv.known_optimizers import known_of
     >>> class Mine(torch.optim.AdamW):
     ...     pass
     >>> known_of(Mine).step_law is None, known_of(Mine).equilibrium is known_of(torch.optim.AdamW).equilibrium
@@ -421,6 +428,7 @@ def known_of(optimizer_class: type, hyperparameters: Iterable[str] = ()) -> Know
 def units_of_rule(rule: Callable[..., Any]) -> Units | None:
     """The ``Units`` of a rule of ``scaleinv.optimizers``, those of its class in ``torch.optim``; None without one.
 
+    >>> from scaleinv.known_optimizers import units_of_rule
     >>> from scaleinv import optimizers
     >>> str(units_of_rule(optimizers.sgd).hyperparameters["lr"]), units_of_rule(optimizers.lion)
     ('L⁻¹ W²', None)
@@ -441,6 +449,8 @@ def units_of(optimizer_class: type | Units, hyperparameters: Hyperparameters | N
         ValueError: if the class is not in the table, or a flag differs from the one that the units were measured
             with.
 
+    >>> import torch
+    >>> from scaleinv.known_optimizers import units_of
     >>> print(units_of(torch.optim.SGD).hyperparameters["lr"])
     L⁻¹ W²
     """

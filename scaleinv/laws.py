@@ -48,6 +48,8 @@ def update_rms(beta1, beta2=1.0, *, snr=0.0, autocorrelation=0.0):
     14 %.  For another distribution and s = ρ = 0, x takes the factor (kurtosis − 1)/2.  Needs gradients that have been
     stationary for several times 1/(1 − β₂) steps.
 
+    >>> import torch
+    >>> from scaleinv.laws import update_rms
     >>> update_rms(0.9)
     tensor(0.2294, dtype=torch.float64)
     >>> update_rms(0.9, 0.95, autocorrelation=torch.tensor([0.0, 0.5]))
@@ -88,6 +90,7 @@ def largest_update(beta1, beta2, *, step=None, bias_correction=True):
         A pure number, exact for every t.  With bias correction it is 1 at t = 1, and for β₁ = β₂ at every t.  For
         β₁² ≥ β₂ the limit is infinite, for no bound holds at all t, and for β₂ = 0 < β₁ any t > 1 is.
 
+    >>> from scaleinv.laws import largest_update
     >>> largest_update(0.9, 0.999)
     tensor(7.2703, dtype=torch.float64)
     """
@@ -115,6 +118,7 @@ def largest_update_gradients(beta1, beta2, steps):
 
     Returns a float64 tensor of shape (T, ...), ending as beta1 and beta2 do.
 
+    >>> from scaleinv.laws import largest_update_gradients
     >>> largest_update_gradients(0.5, 0.25, 3)
     tensor([1.0000, 0.5000, 0.2500], dtype=torch.float64)
     """
@@ -149,6 +153,8 @@ def drifting_update(beta1, beta2, kappa):
         A pure number; infinite for e^κ ≤ β₁ and β₁² > β₂, where m outlasts √v and the gradient, and NaN for
         e^2κ < β₁² = β₂, where the first gradients decide for ever.
 
+    >>> import torch
+    >>> from scaleinv.laws import drifting_update
     >>> drifting_update(0.9, 0.999, torch.tensor([-0.001, 0.0, 0.001]))
     tensor([0.0000, 1.0000, 1.7155], dtype=torch.float64)
     """
@@ -171,6 +177,8 @@ def drift_rate(beta1, beta2):
     order in κ/(1−β₂), and for a gradient of one sign; under pure noise RMS(m/√v) has the rate β₂/(1−β₂) − β₁²/(1−β₁²)
     in place of it, where β₁ = β₂ does not help.
 
+    >>> import torch
+    >>> from scaleinv.laws import drift_rate
     >>> drift_rate(0.9, torch.tensor([0.9, 0.999], dtype=torch.float64))
     tensor([  0.0000, 990.0000], dtype=torch.float64)
     """
@@ -205,6 +213,8 @@ def equilibrium_rms(lr, weight_decay, beta1=0.0, *, snr=0.0):
     Validity: white noise and slow β₂; β₂ = 0.95 lowers it by 1 % at β₁ = 0.9, by 2 % at β₁ = 0 (simulated).
     Gradients that pull w back, as a loss's do near its minimum, keep it smaller.
 
+    >>> import torch
+    >>> from scaleinv.laws import equilibrium_rms
     >>> equilibrium_rms(1e-3, torch.tensor([0.1, 0.01]))
     tensor([0.0707, 0.2236], dtype=torch.float64)
     """
@@ -230,6 +240,8 @@ def equilibrium_step(lr, weight_decay, beta1, *, snr=0.0):
     Returns:
         A pure number.  β₂ = 0.95 lowers it by 1 % under pure noise, but by 25 % at s = 1, β₁ = 0.9, lr·λ = 0.01.
 
+    >>> import torch
+    >>> from scaleinv.laws import equilibrium_step
     >>> equilibrium_step(1e-3, 0.1, torch.tensor([0.0, 0.9]))
     tensor([0.0141, 0.0032], dtype=torch.float64)
     """
@@ -256,6 +268,8 @@ def displacement(steps, autocorrelation):
     Returns:
         A pure number; times RMS(u), which is ``update_rms``·lr, a length in the unit of lr.
 
+    >>> import torch
+    >>> from scaleinv.laws import displacement
     >>> displacement(100, torch.tensor([0.0, 0.9, 1.0]))
     tensor([ 10.0000,  41.4729, 100.0000], dtype=torch.float64)
     """

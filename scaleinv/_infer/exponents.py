@@ -120,6 +120,7 @@ def _residual(scales: Tensor, terms: Tensor, others: Tensor) -> float:
 def fraction(exponent: float) -> Fraction:
     """The simple fraction that an exponent is, or the number of hundredths; else a simple fraction near it.
 
+    >>> from scaleinv._infer.exponents import fraction
     >>> fraction(0.3333), fraction(0.48)
     (Fraction(1, 3), Fraction(12, 25))
     """

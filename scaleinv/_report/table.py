@@ -14,6 +14,7 @@ def table(headings: Iterable[str], rows: Iterable[Iterable[Any]], *, words: Coll
     ``words`` are the headings of columns of words, to the left and folded where they are too long; the other columns
     are then to the right.
 
+    >>> from scaleinv._report.table import table
     >>> from rich.console import Console
     >>> rows = [["lr", 0.1], ["eps", 1e-08]]
     >>> Console(width=20).print(table(["name", "value"], rows))  # doctest: +NORMALIZE_WHITESPACE
@@ -34,6 +35,7 @@ def table(headings: Iterable[str], rows: Iterable[Iterable[Any]], *, words: Coll
 def value_text(value: Any) -> str:
     """A hyperparameter's value in at most 30 characters.
 
+    >>> from scaleinv._report.table import value_text
     >>> value_text((0.9, 0.9990))
     '(0.9, 0.999)'
     """
@@ -45,6 +47,7 @@ def value_text(value: Any) -> str:
 def percent(share: float) -> str:
     """A share in percent with two digits, from 99.5 % on a whole number; NaN as an empty text.
 
+    >>> from scaleinv._report.table import percent
     >>> percent(0.01234), percent(1.0), percent(float("nan"))
     ('1.2 %', '100 %', '')
     """
