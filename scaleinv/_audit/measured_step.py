@@ -20,7 +20,7 @@ class MeasuredStep(NamedTuple):
 
 
 def measured_step(trained: Trained) -> MeasuredStep:
-    """The recorded step; without a recorder the next one, by the gradient; without a gradient the last, by the state."""
+    """The recorded step; without one the next step, by the gradient; without a gradient the last step, by the state."""
     if trained.recorded is not None:
         size, source = trained.recorded, "recorder"
     elif not math.isnan(trained.gradient_rms):
