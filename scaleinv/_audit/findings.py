@@ -22,6 +22,7 @@ from scaleinv.known_optimizers import SIGN_STEP
 class Severity(IntEnum):
     """How grave a finding is; findings of higher severity come first.
 
+    >>> from scaleinv._audit.findings import Severity
     >>> Severity.FAULT > Severity.WARNING, Severity.FAULT.word
     (True, 'fault')
     """
@@ -47,6 +48,7 @@ class Finding:
         size: how far from usual; findings of one severity are ranked by it.
         kind: one of ``KINDS``.
 
+    >>> from scaleinv._audit.findings import Finding, Severity
     >>> print(Finding(Severity.REMARK, "the gradient of bias is zero.", ("bias",)))
     the gradient of bias is zero.
     """

@@ -42,6 +42,7 @@ def audit_saved(
         ValueError: if the optimizer's parameters cannot be matched to the model's, or the class does not take its
             groups.
 
+    >>> from scaleinv._audit.saved import audit_saved
     >>> import torch
     >>> layer = torch.nn.Linear(4, 3)
     >>> optimizer = torch.optim.SGD(layer.parameters(), lr=0.1)
