@@ -1,4 +1,4 @@
-"""A page's notebook is one click away: the theme's menu of downloads gives way to what is in it."""
+"""Show the entries of the theme's download menu as buttons: a page's notebook is then one click away."""
 
 LOOKS = {
     "download-source-button": ("fas fa-download", "Download this page's {suffix}"),

@@ -1,4 +1,4 @@
-"""The explorer's script, on the pages that show its picture and on no others."""
+"""Load the explorer's script on the pages that show its picture, and on no others."""
 
 
 def add_script(app, page, template, context, doctree):

@@ -1,12 +1,12 @@
-"""The ledger: a table of the claims that the pages of this very build have made, for each claim of the source.
+"""The ledger: for each claim of the source, a table of the claims that the pages of this build have made.
 
 A line of the directive's content holds a mark, the source's claim in a few words, and the claims of the book that check
 it, by number or as ``6.*`` for a whole chapter::
 
     S1 | the gradient's scale cancels | 1.1 1.3 1.4
 
-Claims are read from the outputs of the executed notebooks, and from nowhere else: what did not run cannot stand here.
-A number that no page has made is a warning, and so is a claim of the book that no line names: both fail the build.
+Claims are read from the outputs of the executed notebooks only, so a claim that did not run cannot be in the table.
+A number that no page has made is a warning, and so is a claim of the book that no line names. Both fail the build.
 """
 
 import re
@@ -26,7 +26,7 @@ HEADER = "".join(f"<th>{title}</th>" for title in ("claim", "statement", "measur
 
 
 class Ledger(nodes.General, nodes.Element):
-    """Where the table will be: the claims are known once all pages have been read."""
+    """A place for the table, which is filled once all pages have been read."""
 
 
 class LedgerDirective(SphinxDirective):
@@ -46,13 +46,13 @@ class Claim(NamedTuple):
 
 def claims_of(env):
     """The claims of all pages, in the order of their numbers."""
-    found = [
+    claims = [
         Claim(page, match)
         for page in env.found_docs
         for node in env.get_doctree(page).findall(nodes.raw)
         for match in CLAIM.finditer(node.astext())
     ]
-    return sorted(found, key=lambda claim: [int(part) for part in re.findall(r"\d+", claim.match["anchor"])])
+    return sorted(claims, key=lambda claim: [int(part) for part in re.findall(r"\d+", claim.match["anchor"])])
 
 
 def fill(app, doctree, page):
@@ -70,7 +70,7 @@ def fill(app, doctree, page):
             html.append(f"<h2>{escape(mark)}</h2><p>{escape(words)}</p>" + table(app, page, of_line))
         for claim in claims:
             if claim not in named:
-                warn(page, f"claim {claim.match['number']} of {claim.page} stands under no line")
+                warn(page, f"claim {claim.match['number']} of {claim.page} is on no line")
         ledger.replace_self(nodes.raw("", "\n".join(html), format="html"))
 
 

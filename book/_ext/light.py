@@ -1,7 +1,7 @@
-"""A light book: MathJax by its parts rather than in one file, and no file that no page asks for.
+"""Keep the book small: load MathJax in parts rather than in one file, and delete files that no page asks for.
 
-Of MathJax a page needs what reads TeX, what sets it and what makes it audible; its menu is as large as all of these.
-The parts that are loaded stand in ``_config.yml``, under ``mathjax3_config``.
+A page needs the parts of MathJax that read TeX, set it and make it audible. MathJax's menu is as large as all of them.
+The parts that are loaded are listed in ``_config.yml``, under ``mathjax3_config``.
 """
 
 from pathlib import Path
@@ -9,8 +9,8 @@ from pathlib import Path
 MATHJAX = ("startup.js", "core.js", "input/tex.js", "input/tex/extensions", "output/chtml", "a11y/assistive-mml.js")
 
 
-def by_its_parts(app, config):
-    config.mathjax_path = "mathjax/startup.js"  # as sphinx-mathjax-offline sets it: all in one
+def load_parts(app, config):
+    config.mathjax_path = "mathjax/startup.js"  # sphinx-mathjax-offline sets the file that holds everything
 
 
 def prune(app, exception):
@@ -26,6 +26,6 @@ def prune(app, exception):
 
 
 def setup(app):
-    app.connect("config-inited", by_its_parts)
+    app.connect("config-inited", load_parts)
     app.connect("build-finished", prune, priority=900)  # after the files have been copied
     return {"parallel_read_safe": True}

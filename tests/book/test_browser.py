@@ -1,4 +1,4 @@
-"""``make browser-test``, where it cannot test: it says so, and does not pass. Its checks it tests itself."""
+"""``make browser-test`` fails, and says why, if it cannot test. Its checks have their own tests in the tool."""
 
 import subprocess
 import sys
@@ -19,7 +19,7 @@ def run(folder, **environment):
     return subprocess.run([sys.executable, TOOL, folder], env=environment, capture_output=True, text=True)
 
 
-def test_without_a_browser_it_fails_and_says_what_to_install(book, tmp_path):
+def test_without_a_browser_it_fails_and_names_what_to_install(book, tmp_path):
     done = run(book, PATH=str(tmp_path))
     assert done.returncode == 2 and done.stdout == ""
     assert "nothing is done" in done.stderr and "apt-get install chromium" in done.stderr

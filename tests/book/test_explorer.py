@@ -1,6 +1,6 @@
-"""The explorer of book/_static/explorer.js: its arithmetic is the library's.
+"""The explorer of book/_static/explorer.js computes what the library computes.
 
-The script is run by QuickJS, an engine that comes as a Python package; a browser's part, the page, is not tested here.
+QuickJS, a JavaScript engine in a Python package, runs the script. The page, which needs a browser, is not tested here.
 """
 
 import importlib.util
@@ -25,7 +25,7 @@ spec = importlib.util.spec_from_file_location("explorer", ROOT / "tools" / "expl
 explorer = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(explorer)
 
-# The rules that the script's optimizers have to be, and their hyperparameters at k = 1.
+# For each of the script's optimizers, the same rule of the library and its hyperparameters at k = 1.
 RULES = {
     "SGD": (optimizers.sgd, {}),
     "Adam": (optimizers.adam, {"eps": 1e-8}),
@@ -38,13 +38,13 @@ SCALES, RATES = [1 / 32, 1.0, 3.0, 10.0, 32.0], [1e-3, 1e-2, 0.03, 0.1, 0.3]
 
 # Both compute in float64, and differ where torch fuses a product and a sum into one rounding: a few ulps, 3e-16 of the
 # largest parameter of the path, which is what is measured.  The bound leaves room for other machines' fused operations.
-# LAMB does not come to rest, and where lr is large its path is chaotic: a hundred steps make 1e-10 of an ulp in its
-# start at lr = 0.1.  It is compared up to lr = 0.03, where they make 2e-13.
+# LAMB does not come to rest, and its path is chaotic if lr is large: at lr = 0.1 a hundred steps turn an ulp at the
+# start into 1e-10.  It is compared up to lr = 0.03, where they turn it into 2e-13.
 TOLERANCE = 1e-12
 
 
 class Script:
-    """The script's functions, called with and returning what JSON can hold."""
+    """The script's functions; their arguments and results are values that JSON can hold."""
 
     def __init__(self, source=SCRIPT):
         self.context = quickjs.Context()
@@ -64,19 +64,19 @@ def script():
 
 
 def lr_at(name, k, lr):
-    """What lr at k = 1 is at k."""
+    """The lr at k that corresponds to ``lr`` at k = 1."""
     return lr * k ** {"SGD": 2, "LAMB": 0}.get(name, 1)
 
 
 def distance(script, name, k, lr):
-    """Between the script's path and the library's, relative to the largest parameter."""
-    rule, given = RULES[name]
+    """The distance between the paths of the script and of the library, relative to the largest parameter."""
+    rule, hyperparameters = RULES[name]
     factors = {"eps": 1 / k, "weight_decay": 1 / k}
-    given = {key: value * factors[key] for key, value in given.items()}
-    expected = explorer.train(rule, k, lr=lr_at(name, k, lr), **given)
-    found = torch.tensor(script("train", name, k, lr_at(name, k, lr)), dtype=torch.float64)
-    assert found.shape == expected.shape
-    return ((found - expected).abs().max() / expected.abs().max()).item()
+    converted = {key: value * factors[key] for key, value in hyperparameters.items()}
+    expected = explorer.train(rule, k, lr=lr_at(name, k, lr), **converted)
+    path = torch.tensor(script("train", name, k, lr_at(name, k, lr)), dtype=torch.float64)
+    assert path.shape == expected.shape
+    return ((path - expected).abs().max() / expected.abs().max()).item()
 
 
 def farthest(script, name):
@@ -106,27 +106,28 @@ SABOTAGES = [
 
 
 @pytest.mark.parametrize("name, old, new", SABOTAGES)
-def test_a_script_with_a_mistake_does_not(name, old, new):
+def test_a_script_with_a_mistake_does_not_train_as_the_library_does(name, old, new):
     assert SCRIPT.count(old) == 1
     assert farthest(Script(SCRIPT.replace(old, new)), name) > 1000 * TOLERANCE
 
 
 @every_optimizer
 def test_the_other_hyperparameters_are_converted_as_the_library_does(script, name):
-    given = RULES[name][1]
-    assert {key: value for key, value in script("hyperparameters", name, 1).items() if key != "betas"} == given
-    assert script("hyperparameters", name, 1)["betas"] == [0.9, 0.999]
+    of_rule = RULES[name][1]
+    of_script = script("hyperparameters", name, 1)
+    assert {key: value for key, value in of_script.items() if key != "betas"} == of_rule
+    assert of_script["betas"] == [0.9, 0.999]
     if hasattr(optim, name):
-        converted = convert(getattr(optim, name), given | {"lr": 0.1}, weight=8)
-        found = script("hyperparameters", name, 8) | {"lr": script("outOfUnits", name, 8, 0.1)}
-        assert {key: value for key, value in found.items() if key != "betas"} == converted
+        converted = convert(getattr(optim, name), of_rule | {"lr": 0.1}, weight=8)
+        at_8 = script("hyperparameters", name, 8) | {"lr": script("outOfUnits", name, 8, 0.1)}
+        assert {key: value for key, value in at_8.items() if key != "betas"} == converted
 
 
 @every_optimizer
-def test_the_units_are_the_librarys(script, name):
-    told = script.get(f"OPTIMIZERS.{name}")
-    units = {key: [weight, unit] for key, (_, weight, unit) in told["hyperparameters"].items()}
-    units["lr"] = [told["weight"], told["unit"]]
+def test_the_units_are_those_of_the_library(script, name):
+    optimizer = script.get(f"OPTIMIZERS.{name}")
+    units = {key: [weight, unit] for key, (_, weight, unit) in optimizer["hyperparameters"].items()}
+    units["lr"] = [optimizer["weight"], optimizer["unit"]]
     if name == "LAMB":
         assert units == {"lr": [0, ""], "eps": [-1, "L W⁻¹"]}
     else:
@@ -148,7 +149,7 @@ def test_k_and_lr_together_change_no_bit_of_the_function(script, name, lr):
 
 
 @every_optimizer
-def test_k_alone_changes_the_function_but_under_lamb(script, name):
+def test_k_alone_changes_the_function_except_under_lamb(script, name):
     one, eight = (script("functions", script("train", name, k, 0.1), k) for k in (1, 8))
     assert script("same", one, eight) == (one == eight) == (name == "LAMB")
 
@@ -170,16 +171,16 @@ def test_the_colours_are_those_of_the_figures(script, name):
     assert script.get(f"OPTIMIZERS.{name}.colour") == COLOURS[name]
 
 
-def test_where_no_scripts_run_there_is_a_picture_that_is_described():
+def test_without_scripts_a_picture_with_a_description_is_shown():
     chapter = nbformat.read(ROOT / "book" / "4_parameter_scale.ipynb", as_version=4)
     pages = [(ROOT / "book" / "intro.md").read_text(), *(cell.source for cell in chapter.cells)]
-    found = [match for page in pages for match in re.findall(r"!\[(.+?)\]\((\S*explorer\.png)\)", page, re.DOTALL)]
-    assert len(found) == 2 and all(len(alt) > 100 for alt, _ in found)
-    assert {path for _, path in found} == {"_static/explorer.png"}
+    pictures = [match for page in pages for match in re.findall(r"!\[(.+?)\]\((\S*explorer\.png)\)", page, re.DOTALL)]
+    assert len(pictures) == 2 and all(len(alt) > 100 for alt, _ in pictures)
+    assert {path for _, path in pictures} == {"_static/explorer.png"}
     assert explorer.PICTURE == ROOT / "book" / "_static" / "explorer.png"
 
 
-def test_the_picture_is_what_its_tool_draws(tmp_path):
+def test_the_stored_picture_is_the_one_that_its_tool_draws(tmp_path):
     explorer.draw().savefig(tmp_path / "drawn.png")
-    (tmp_path / "stored.png").write_bytes(explorer.PICTURE.read_bytes())  # for what the comparison writes beside it
+    (tmp_path / "stored.png").write_bytes(explorer.PICTURE.read_bytes())  # the comparison writes beside it
     assert compare_images(tmp_path / "stored.png", tmp_path / "drawn.png", tol=2) is None

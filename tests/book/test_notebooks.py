@@ -1,16 +1,13 @@
-"""The notebooks are committed executed, the comparison of their outputs has teeth, and the examples of the texts run.
+"""The notebooks are committed executed, and the comparison of their outputs finds what it should.
 
-nbval passes a cell that has neither an execution count nor an output whatever it prints now, so that the comparison is
-worth what the first part of this file sees to.
+nbval passes a cell that has neither an execution count nor an output whatever the cell now prints. The first part of
+this file therefore checks that every notebook was stored as it ran.
 """
 
 import ast
-import contextlib
-import io
 import re
 import subprocess
 import sys
-import tokenize
 from collections import Counter
 from pathlib import Path
 
@@ -38,7 +35,7 @@ def code_cells(notebook):
 
 
 def plain_texts(cell):
-    """What a cell shows, as text: streams and displayed data."""
+    """The outputs of a cell as text: streams and displayed data."""
     return [output.get("text") or output.get("data", {}).get("text/plain", "") for output in cell.outputs]
 
 
@@ -48,16 +45,16 @@ def claim_lines(notebook):
 
 
 def calls(body):
-    """How often each function is called by name, bodies of functions and classes and what is conditional aside."""
-    found, todo = Counter(), list(body)
+    """How often each function is called by name, outside of functions, classes and conditionals."""
+    counts, todo = Counter(), list(body)
     while todo:
         node = todo.pop()
         if isinstance(node, (ast.FunctionDef, ast.ClassDef, ast.Lambda, ast.If, ast.Try, ast.IfExp)):
             continue
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
-            found[node.func.id] += 1
+            counts[node.func.id] += 1
         todo += ast.iter_child_nodes(node)
-    return found
+    return counts
 
 
 def statements(cell):
@@ -65,7 +62,7 @@ def statements(cell):
 
 
 def shows(cell):
-    """Whether a cell displays or prints something: its last line is an expression, or it calls what shows."""
+    """Whether a cell displays or prints something: its last line is an expression, or it calls one of ``SHOWING``."""
     body = statements(cell)
     if body and isinstance(body[-1], ast.Expr) and not cell.source.rstrip().endswith(";"):
         return True
@@ -95,13 +92,13 @@ def claim_faults(notebook):
     if not lines:
         return ["no claim"]
     if None in lines:
-        return ["a line that begins as a claim's is none"]
+        return ["a line that begins like a claim is not one"]
     if code_cells(notebook)[-1].source.strip() != "verdict()":
         return ["the last code cell is not verdict()"]
     names = ", ".join(dict.fromkeys(line[1] for line in lines))
     expected = [f"verdict: {len(lines)} checks of the claims {names}: all hold ✓"]
-    found = plain_texts(code_cells(notebook)[-1])
-    return [] if found == expected else [f"the verdict is {found} and should be {expected}"]
+    shown = plain_texts(code_cells(notebook)[-1])
+    return [] if shown == expected else [f"the verdict is {shown} and should be {expected}"]
 
 
 def figure_faults(notebook):
@@ -161,17 +158,17 @@ def test_a_notebook_makes_claims_and_its_verdict_names_them_all(path):
 
 
 @every_notebook
-def test_every_figure_has_a_caption_a_name_and_a_text_for_who_cannot_see_it(path):
+def test_every_figure_has_a_caption_a_name_and_an_alternative_text(path):
     assert figure_faults(read(path)) == []
 
 
-def test_no_two_figures_have_one_name():
+def test_no_two_figures_have_the_same_name():
     names = Counter(name for path in NOTEBOOKS for name in figure_names(read(path)))
     assert [name for name, count in names.items() if count > 1] == []
 
 
 @every_notebook
-def test_no_cell_asks_to_be_left_out_of_the_comparison(path):
+def test_no_cell_is_exempt_from_the_comparison(path):
     assert comparison_faults(read(path)) == []
 
 
@@ -180,7 +177,7 @@ def test_code_cells_are_short(path):
     assert length_faults(read(path)) == []
 
 
-def test_the_table_of_contents_names_every_notebook_and_nothing_that_is_not_there():
+def test_the_table_of_contents_names_every_notebook_and_only_existing_files():
     def files(entry):
         if isinstance(entry, dict):
             yield from (entry[key] for key in ("root", "file") if key in entry)
@@ -195,7 +192,7 @@ def test_the_table_of_contents_names_every_notebook_and_nothing_that_is_not_ther
     assert len(set(named)) == len(named)
 
 
-# The comparison has teeth: a small notebook, executed and stored, and copies of it in which something is wrong.
+# The comparison finds what it should: a small notebook, executed and stored, and a copy of it with mistakes.
 
 CELLS = {
     "import": "from scaleinv.book.claims import about, claim, verdict",
@@ -212,7 +209,7 @@ CELLS = {
 
 
 def wrong(notebook):
-    """The notebook with something changed in most of its cells."""
+    """A copy of the notebook with a change in most of its cells."""
     notebook = nbformat.from_dict(notebook)
     cell = dict(zip(CELLS, notebook.cells))
 
@@ -243,7 +240,7 @@ def executed():
 
 @pytest.fixture(scope="module")
 def compared(executed, tmp_path_factory):
-    """Notebook → cell → whether nbval, called as the project calls it, passed it."""
+    """Notebook → cell → whether nbval, with the options of the project, passed it."""
     folder = tmp_path_factory.mktemp("notebooks")
     nbformat.write(executed, folder / "stored.ipynb")
     nbformat.write(wrong(executed), folder / "wrong.ipynb")
@@ -253,21 +250,21 @@ def compared(executed, tmp_path_factory):
         capture_output=True,
         text=True,
     )
-    found = {"stored": {}, "wrong": {}}
+    passed = {"stored": {}, "wrong": {}}
     outcomes = re.compile(r"^(PASSED|FAILED) \S*?(\w+)\.ipynb::Cell (\d+)", re.MULTILINE)
     for outcome, name, number in outcomes.findall(done.stdout):
-        found[name][list(CELLS)[int(number)]] = outcome == "PASSED"
-    assert done.returncode == 1 and [len(cells) for cells in found.values()] == [len(CELLS)] * 2, done.stdout
-    return found
+        passed[name][list(CELLS)[int(number)]] = outcome == "PASSED"
+    assert done.returncode == 1 and [len(cells) for cells in passed.values()] == [len(CELLS)] * 2, done.stdout
+    return passed
 
 
 @pytest.mark.parametrize("cell", CELLS)
-def test_what_is_stored_as_it_ran_passes(compared, cell):
+def test_a_cell_stored_as_it_ran_passes(compared, cell):
     assert compared["stored"][cell]
 
 
 @pytest.mark.parametrize("cell", ["figure", "bound", "raises", "removed", "one of two", "verdict"])
-def test_an_edited_figure_or_bound_a_claim_that_now_fails_its_verdict_and_a_missing_output_fail(compared, cell):
+def test_a_cell_with_an_edited_or_missing_output_or_a_failing_claim_fails(compared, cell):
     assert not compared["wrong"][cell]
 
 
@@ -284,18 +281,18 @@ def test_a_cell_that_was_never_run_passes_the_comparison_and_fails_here(compared
     assert len(faults) == 2 and "execution counts" in faults[0] and "something else" in faults[1]
 
 
-# And so has the first part of this file.
+# The checks of the first part of this file find what they should.
 
 
 def changed(notebook, **changes):
-    """The notebook with attributes of some cells changed: cell="attribute", value."""
+    """A copy of the notebook in which some cells have another attribute: cell=(attribute, value)."""
     notebook = nbformat.from_dict(notebook)
     for name, (attribute, value) in changes.items():
         notebook.cells[list(CELLS).index(name)][attribute] = value
     return notebook
 
 
-def test_a_notebook_without_fault_has_none(executed):
+def test_no_fault_is_found_in_a_correct_notebook(executed):
     for faults in (execution_faults, claim_faults, figure_faults, comparison_faults, length_faults):
         assert faults(executed) == []
 
@@ -311,7 +308,7 @@ def test_a_notebook_without_fault_has_none(executed):
         ("printed", "outputs", [new_output("stream", name="stderr", text="oh")], "stderr"),
     ],
 )
-def test_what_was_not_stored_as_it_ran_is_found(executed, cell, attribute, value, says):
+def test_a_cell_that_was_not_stored_as_it_ran_is_found(executed, cell, attribute, value, says):
     faults = execution_faults(changed(executed, **{cell: (attribute, value)}))
     assert faults and says in "".join(faults)
 
@@ -332,7 +329,7 @@ def test_what_was_not_stored_as_it_ran_is_found(executed, cell, attribute, value
         ("%matplotlib inline\nx", True),
     ],
 )
-def test_what_a_cell_shows_is_read_from_its_source(source, result):
+def test_whether_a_cell_shows_something_is_read_from_its_source(source, result):
     assert shows(new_code_cell(source)) is result
 
 
@@ -346,7 +343,7 @@ def test_claims_that_the_verdict_does_not_name_are_found(executed):
 
 
 @pytest.mark.parametrize("missing", ["caption", "name", "alt"])
-def test_figures_that_are_not_described_are_found(missing):
+def test_figures_without_a_description_are_found(missing):
     described = {"figure": {"caption": "A line.", "name": "fig-line"}, "image": {"alt": "A line."}}
     drawn = [new_output("display_data", data={"image/png": "", "text/plain": "<Figure>"})]
     cell = new_code_cell("ax.plot(x)", outputs=drawn, metadata={"mystnb": described})
@@ -367,7 +364,7 @@ def test_figures_that_are_not_described_are_found(missing):
         (":::{figure} line.png\n:name: fig-line\nA line.\n:::", 1),
     ],
 )
-def test_images_that_are_not_described_are_found(markdown, count):
+def test_images_without_a_description_are_found(markdown, count):
     assert len(figure_faults(new_notebook(cells=[new_markdown_cell(markdown)]))) == count
 
 
@@ -375,7 +372,7 @@ def test_images_that_are_not_described_are_found(markdown, count):
     "source, tags",
     [("# NBVAL_SKIP\nx", []), ("x", ["nbval-ignore-output"]), ("x", ["raises-exception"])],
 )
-def test_a_cell_that_asks_to_be_left_out_is_found(source, tags):
+def test_a_cell_exempt_from_the_comparison_is_found(source, tags):
     assert comparison_faults(new_notebook(cells=[new_code_cell(source, metadata={"tags": tags})])) == [source]
 
 
@@ -384,83 +381,7 @@ def test_a_long_cell_is_found():
     assert length_faults(new_notebook(cells=cells)) == [cells[1].source]
 
 
-# The examples of the texts: each block of Python runs, and an expression with a value beside it has that value.
-
-BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
-UNIT = r"1|[LW]\S*( W\S*)?"
-
-
-def examples(text):
-    return [match[1] for match in BLOCK.finditer(text)]
-
-
-def is_value(comment):
-    """Whether a comment is a value, as Python or a unit writes it, and not a remark in words."""
-    with contextlib.suppress(ValueError, SyntaxError):
-        ast.literal_eval(comment)
-        return True
-    return bool(re.fullmatch(UNIT, comment)) or comment.startswith(("<", "(", "[", "{")) or " " not in comment
-
-
-def run_example(source, names):
-    """Runs a block; returns (what is written, what it gives) for every expression with a value beside or below it."""
-    beside, below = {}, {}
-    for token in tokenize.generate_tokens(io.StringIO(source).readline):
-        if token.type == tokenize.COMMENT:
-            place = below if token.line.lstrip().startswith("#") else beside
-            place[token.start[0]] = token.string.lstrip("# ")
-    compared = []
-    for statement in ast.parse(source).body:
-        if not isinstance(statement, ast.Expr):
-            exec(compile(ast.Module([statement], []), "example", "exec"), names)
-            continue
-        with contextlib.redirect_stdout(io.StringIO()) as printed:
-            value = eval(compile(ast.Expression(statement.value), "example", "eval"), names)
-        comment = beside.get(statement.end_lineno) or below.get(statement.end_lineno + 1, "a remark")
-        if is_value(comment):
-            compared.append((comment, repr(value) if value is not None else printed.getvalue().strip()))
-    return compared
-
-
-@pytest.mark.parametrize("path", TEXTS, ids=lambda path: path.stem)
-def test_the_examples_of_a_text_run_and_give_what_is_written_by_them(path, monkeypatch, tmp_path):
-    if not path.exists():
-        pytest.skip(f"{path.name} is not there")
-    monkeypatch.chdir(tmp_path)
-    names, compared = {}, []
-    for source in examples(path.read_text()):
-        compared += run_example(source, names)
-    assert [written for written, _ in compared] == [given for _, given in compared]
-    assert compared or path.stem not in ("README", "intro")
-
-
-@pytest.mark.parametrize(
-    "source, compared",
-    [
-        ("x = 2\nx + 2  # 4", [("4", "4")]),
-        ("2 + 2  # 5", [("5", "4")]),
-        ("{'a': 1}    # {'a': 2}", [("{'a': 2}", "{'a': 1}")]),
-        ("dict(\n    a='# 3'\n)  # {}", [("{}", "{'a': '# 3'}")]),
-        ("print(1, 2)  # (1, 2)", [("(1, 2)", "1 2")]),
-        ("from scaleinv.units import G\nG  # L W⁻²", [("L W⁻²", "L W⁻¹")]),
-        ("object  # <class 'int'>", [("<class 'int'>", "<class 'object'>")]),
-        ("2 + 2  # the sum, four", []),
-        ("2 + 2\n# 5\n3 + 3  # 6\n# 7", [("5", "4"), ("6", "6")]),
-        ("2 + 2\n# the sum, four", []),
-        ("# 4\n2 + 2\n\n# 5\nx = 5  # 6\n# 7", []),
-    ],
-)
-def test_values_written_by_expressions_are_found(source, compared):
-    assert run_example(source, {}) == compared
-
-
-def test_an_example_that_raises_raises():
-    with pytest.raises(ZeroDivisionError):
-        run_example("x = 1\nx / 0  # a remark", {})
-    assert examples("text\n```python\nx = 1\n```\n```text\ny\n```\n```python\nz\n```\n") == ["x = 1\n", "z\n"]
-
-
-def test_a_claim_quoted_in_a_text_is_one_of_the_books():
+def test_claims_quoted_in_texts_are_claims_of_the_book():
     stored = {line[0] for path in NOTEBOOKS for line in claim_lines(read(path)) if line}
     for path in filter(Path.exists, TEXTS):
         assert set(re.findall(r"^claim .*✓$", path.read_text(), re.MULTILINE)) <= stored, path.name
@@ -470,15 +391,15 @@ def test_a_claim_quoted_in_a_text_is_one_of_the_books():
 
 
 def unit_of(latex):
-    """A Unit from such as $L^{-1}W^2$; a tuple of several from such as $L$ and $W$; None from a dash."""
-    found = []
+    """A Unit from a formula such as $L^{-1}W^2$, a tuple from several, such as $L$ and $W$, None from a dash."""
+    units = []
     for formula in re.findall(r"\$(.*?)\$", latex):
         power = re.compile(r"([LW])(?:\^(?:\{(-?\d+)\}|(\d)))?")
         assert power.sub("", formula).replace(r"\,", "").strip() in ("", "1"), latex
         exponents = {symbol: int(braced or digit or 1) for symbol, braced, digit in power.findall(formula)}
-        found.append(Unit(loss=exponents.get("L", 0), weight=exponents.get("W", 0)))
-    assert found or latex == "–", latex
-    return tuple(found) if len(found) > 1 else found[0] if found else None
+        units.append(Unit(loss=exponents.get("L", 0), weight=exponents.get("W", 0)))
+    assert units or latex == "–", latex
+    return tuple(units) if len(units) > 1 else units[0] if units else None
 
 
 def test_formulas_are_read_as_units():
@@ -490,7 +411,7 @@ def test_formulas_are_read_as_units():
             unit_of(unclear)
 
 
-def test_the_table_of_the_introduction_is_the_librarys():
+def test_the_units_of_the_introduction_are_those_of_the_library():
     text = (ROOT / "book" / "intro.md").read_text()
     table = re.search(r"^\| optimizer \|(.*\n\|)*.*", text, re.MULTILINE)[0]
     header, _, *rows = [[part.strip() for part in line.strip("|").split("|")] for line in table.splitlines()]
@@ -500,7 +421,7 @@ def test_the_table_of_the_introduction_is_the_librarys():
         assert [unit_of(formula) for formula in formulas] == [table.get(column) for column in header[1:]], name
 
 
-def test_the_units_of_the_glossary_are_the_librarys():
+def test_the_units_of_the_glossary_are_those_of_the_library():
     rows = re.findall(r"^\|.*\| `(\w+)` \| (\S+) \|", (ROOT / "book" / "glossary.md").read_text(), re.MULTILINE)
     units = UNITS[optim.AdamW].hyperparameters | UNITS[optim.AdamW].state
     compared = {name: unit_of(formula) for name, formula in rows if name in units}

@@ -1,16 +1,22 @@
-"""Every claim of the book can fail: for each there is a sabotage of its notebook's own code under which it does.
+"""Every claim of the book can fail: for each there is a sabotage of its notebook's own code that makes it fail.
 
-A notebook's cells run once as they are; a sabotage then replaces some text and runs on from the first cell it changed.
-The sabotages lie in ``sabotages/``, in a file named as the notebook without its number.
+A notebook's cells run once as they are. A sabotage then replaces some text and runs on from the first cell it changes.
+The sabotages are in ``sabotages/``, in a file named like the notebook without its number.
 """
 
+import copy
+import io
 import json
+import pickle
 import runpy
 from pathlib import Path
+from types import BuiltinFunctionType, FunctionType, GeneratorType, ModuleType
 
 import matplotlib
 import matplotlib.pyplot as plt
 import pytest
+import torch
+from matplotlib.artist import Artist
 
 from scaleinv.book import claims
 
@@ -23,29 +29,96 @@ SABOTAGES = {
 
 
 class Notebook:
-    """The code of a notebook, and what its names meant before each cell."""
+    """The code of a notebook, run once, and what its names meant before each cell that a sabotage changes first."""
 
     def __init__(self, name):
         cells = json.loads((BOOK / f"{name}.ipynb").read_text())["cells"]
         self.sources = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
-        self.before, namespace, self.claims = [], {}, []
-        for source in self.sources:
-            self.before.append(dict(namespace))
-            self.claims += list(run(source, namespace))
+        starts = {self.first_changed(replacements) for _, _, replacements in SABOTAGES.get(name, [])}
+        # One dict for all runs: the globals of the functions that the notebook defines are this dict.
+        self.namespace, self.before, self.claims = {}, {}, []
+        for i, source in enumerate(self.sources):
+            if i in starts:
+                self.before[i] = Snapshot(self.namespace)
+            self.claims += run(source, self.namespace)
+
+    def first_changed(self, replacements):
+        """The index of the first cell that the replacements change; None if there is none."""
+        changed = (i for i, source in enumerate(self.sources) if source != replaced(source, replacements))
+        return next(changed, None)
 
     def sabotaged(self, replacements, wanted):
         """claim → whether it held, for the claims made up to the last one wanted."""
-        sources = [replaced(source, replacements) for source in self.sources]
-        changed = [i for i, source in enumerate(sources) if source != self.sources[i]]
         missing = [text for text in replacements if not any(text in source for source in self.sources)]
         assert not missing, f"not in the notebook any more: {missing}"
-        namespace, held = dict(self.before[changed[0]]), {}
-        for source in sources[changed[0] :]:
-            held |= run(source, namespace)
+        start, held = self.first_changed(replacements), {}
+        self.before[start].restore(self.namespace)
+        for source in self.sources[start:]:
+            held |= run(replaced(source, replacements), self.namespace)
             plt.close("all")
             if all(any(is_named(made, claim) for made in held) for claim in wanted):
                 return held
         raise AssertionError(f"of {wanted} only {list(held)} were made")
+
+
+class Snapshot:
+    """A copy of a namespace, so that what a run changes in place is not changed for the next one.
+
+    What cannot be copied, or is not changed, is shared: modules, classes, functions, generators and figures, and
+    tensors with hooks, which a copy would lose. Two names of one object are two names of its copy.
+    """
+
+    SHARED = (ModuleType, type, FunctionType, BuiltinFunctionType, GeneratorType, Artist)
+
+    def __init__(self, namespace):
+        self.kept, self.copied, memo, file = [], [], {}, io.BytesIO()
+        places = {}
+
+        def persistent_id(value):
+            """The place of a value that is not pickled; pickle asks for that of every value it meets."""
+            if id(value) not in places:
+                if isinstance(value, self.SHARED) or (torch.is_tensor(value) and not is_copyable(value)):
+                    places[id(value)] = ("kept", len(self.kept))
+                    self.kept.append(value)
+                elif torch.is_tensor(value):
+                    places[id(value)] = ("copied", len(self.copied))
+                    self.copied.append(copied(value, memo))
+                    alive.append(value)  # or another value may get its id
+                else:
+                    return None
+            return places[id(value)]
+
+        alive = []
+        pickler = pickle.Pickler(file)
+        pickler.persistent_id = persistent_id
+        pickler.dump({name: value for name, value in namespace.items() if name != "__builtins__"})
+        self.pickled = file.getvalue()
+
+    def restore(self, namespace):
+        """Make the namespace what it was, with a new copy of everything that can change."""
+        memo, unpickler = {}, pickle.Unpickler(io.BytesIO(self.pickled))
+
+        def persistent_load(place):
+            kind, i = place
+            return self.kept[i] if kind == "kept" else copied(self.copied[i], memo)
+
+        unpickler.persistent_load = persistent_load
+        names = unpickler.load()
+        namespace.clear()
+        namespace.update(names)
+
+
+def is_copyable(tensor):
+    hooks = tensor._backward_hooks or getattr(tensor, "_post_accumulate_grad_hooks", None)
+    return tensor.is_leaf and not hooks
+
+
+def copied(tensor, memo):
+    """A copy of a tensor with its gradient; once for each memo."""
+    new = copy.deepcopy(tensor, memo)
+    if tensor.grad is not None and new.grad is None:
+        new.grad = copy.deepcopy(tensor.grad, memo)
+    return new
 
 
 def replaced(source, replacements):
@@ -114,3 +187,57 @@ def test_every_claim_has_a_sabotage(notebooks, name):
     named = [claim for fails, _, _ in SABOTAGES.get(name, []) for claim in fails]
     made = notebooks(name).claims
     assert made and not [claim for claim in made if not any(is_named(claim, name) for name in named)]
+
+
+# What one sabotage changes is not changed for the next.
+
+CELLS = [
+    "import math, torch\nfrom scaleinv.book.claims import claim\nseen, model = {'all': []}, torch.nn.Linear(2, 1)\n"
+    "alias = seen['all']\ndef note(x):\n    seen['all'].append(x + START)\nSTART = 0",
+    "note(1)\nbefore = model.weight.detach().clone()\nstream = (x for x in [9])\nmodel(torch.ones(2)).sum().backward()",
+    "torch.optim.SGD(model.parameters(), lr=1).step()\nseen['two'] = {2}\nalias.append(2)",
+    "claim('0.1', 'notes', len(seen['all']), equals=2)\nclaim('0.2', 'sum', sum(alias), equals=3)\n"
+    "claim('0.3', 'moved', (model.weight.detach() - before).abs().max(), equals=1)",
+]
+
+
+@pytest.fixture
+def small_notebook(tmp_path, monkeypatch):
+    cells = [{"cell_type": "code", "source": [cell]} for cell in CELLS]
+    (tmp_path / "small.ipynb").write_text(json.dumps({"cells": cells}))
+    monkeypatch.setattr(f"{__name__}.BOOK", tmp_path)
+    starts = [{"START = 0": "START = 5"}, {"note(1)": "note(2)"}, {"{2}": "{3}"}, {"'notes'": "'n'"}]
+    monkeypatch.setitem(SABOTAGES, "small", [([], "", replacements) for replacements in starts])
+    return Notebook("small")
+
+
+UNCHANGED = {"0.1 notes": True, "0.2 sum": True, "0.3 moved": True}
+
+
+@pytest.mark.parametrize("cell", range(4))
+def test_a_run_from_any_cell_repeats_the_notebook_however_often(small_notebook, cell):
+    text = ["START = 0", "note(1)", "{2}", "'sum'"][cell]
+    for _ in range(3):
+        held = small_notebook.sabotaged({text: text + " "}, list(UNCHANGED))
+        assert held == UNCHANGED
+
+
+def test_a_function_of_an_earlier_cell_sees_what_a_later_one_defines(small_notebook):
+    assert not small_notebook.sabotaged({"note(1)": "START = 5\nnote(1)"}, ["0.2"])["0.2 sum"]
+    assert small_notebook.sabotaged({"{2}": "{2} "}, ["0.2"]) == UNCHANGED
+
+
+def test_two_names_of_one_object_stay_two_names_of_one_object():
+    weights = torch.ones(4)
+    names = {"a": [1], "view": weights[1:], "weights": weights, "module": json, "model": torch.nn.Linear(2, 1)}
+    names |= {"b": {"a": names["a"]}, "parameters": list(names["model"].parameters())}
+    snapshot, restored = Snapshot(names), {"other": 1}
+    names["a"].append(2)
+    weights.zero_()
+    snapshot.restore(restored)
+    assert set(restored) == set(names) and restored["module"] is json
+    assert restored["a"] == [1] and restored["b"]["a"] is restored["a"]
+    assert all(map(torch.is_tensor, restored["parameters"])) and restored["parameters"][0] is restored["model"].weight
+    assert restored["weights"].sum() == 4
+    restored["weights"].fill_(5)
+    assert (restored["view"] == 5).all()
