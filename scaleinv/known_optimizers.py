@@ -182,9 +182,22 @@ def _adagrad_step(group: Hyperparameters, at: StepContext) -> PredictedStep:
 
 
 def _adafactor_step(group: Hyperparameters, at: StepContext) -> PredictedStep:
-    """min(lr, 1/√t) of the parameter's RMS, or of eps[1] where that is more; what it multiplies has the RMS 1."""
+    """α·min(d, RMS(u)), where α is min(lr, 1/√t) of the parameter's RMS, or of eps[1] where that is more.
+
+    The update u = g/max(√v, eps[0]) has the RMS 1 as long as eps[0] does not matter: exactly at first for a vector, to
+    1 % for a matrix of hundreds of coordinates, to 6 % in a vector's first steps.  v is g² for a vector; for a
+    matrix it is rows·columns/max(mean, eps[0]), where the three are means of g², so that eps[0] matters from
+    g² = eps[0] on.  By default it is the eps of the dtype.
+    """
+    (eps, lower_rms), g = group["eps"], at.gradient_rms
+    eps = torch.finfo(at.dtype).eps if eps is None else eps
     share = min(float(group["lr"]), 1 / math.sqrt(at.step + 1))
-    return PredictedStep(share * max(group["eps"][1], at.rms), f"relative: {share:.2g}·RMS")
+    size, law = share * max(lower_rms, at.rms), f"relative: {share:.2g}·RMS"
+    is_matrix = len(at.shape) > 1
+    if math.isnan(g) or g >= (math.sqrt(eps) if is_matrix else eps):
+        return PredictedStep(size, law)
+    update = g / max(g**2 / math.sqrt(eps) if is_matrix else g, eps)
+    return PredictedStep(size * min(group["d"], update), f"{law}, other for small gradients (eps[0], d)")
 
 
 def _muon_step(group: Hyperparameters, at: StepContext) -> PredictedStep:
