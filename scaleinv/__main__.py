@@ -1,3 +1,8 @@
-from scaleinv._cli import run
+"""``python -m scaleinv``."""
 
-run()
+from scaleinv._cli import main, run
+
+__all__ = ["main"]
+
+if __name__ == "__main__":
+    run("python -m scaleinv")

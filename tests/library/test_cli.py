@@ -1,14 +1,20 @@
-"""``python -m scaleinv``: words become hyperparameters, a report goes to stdout, and errors are one line."""
+"""The command line: words become hyperparameters, a report goes to stdout, and errors are one line."""
 
+import os
+import pickle
 import subprocess
 import sys
 import textwrap
 
 import pytest
+import torch
 
-from scaleinv._cli import hyperparameters_of, main
+import scaleinv
+from scaleinv._cli import main, parse_hyperparameters
 
 pytestmark = pytest.mark.usefixtures("one_thread")
+
+SCRIPT = "-c import scaleinv._cli; scaleinv._cli.run()"  # what the console script does
 
 MINE = """
     import functools
@@ -77,7 +83,7 @@ def row(out, name):
     ],
 )  # fmt: skip
 def test_words_become_hyperparameters(words, hyperparameters):
-    assert hyperparameters_of(words.split()) == hyperparameters
+    assert parse_hyperparameters(words.split()) == hyperparameters
 
 
 def test_a_report_goes_to_stdout_and_nothing_else_does(command):
@@ -113,36 +119,36 @@ def test_an_inconsistent_optimizer_is_reported_with_status_0(command):
 
 
 @pytest.mark.parametrize(
-    "words, said",
+    "words, expected",
     [
         ("nosuch.Name", ["nosuch.Name: ", "No module named 'nosuch'", "package.module.Name"]),
         ("broken.Name", ["broken.Name: ", "no_such_module_at_all"]),
         ("torch.optim.AdamX", ["torch.optim.AdamX: ", "no attribute 'AdamX'", "package.module.Name"]),
         ("--lr 1e-3 AdamW", ["1e-3: ", "package.module.Name"]),
-        ("torch.nn.Linear", ["torch.nn.Linear is no optimizer", "give one such as torch.optim.AdamW"]),
-        ("torch.nn", ["torch.nn is no optimizer", "give one such as torch.optim.AdamW"]),
+        ("torch.nn.Linear", ["torch.nn.Linear is not an optimizer", "give one such as torch.optim.AdamW"]),
+        ("torch.nn", ["torch.nn is not an optimizer", "give one such as torch.optim.AdamW"]),
         ("AdamW 1e-3", ["'1e-3' follows no name", "--name value"]),
         ("AdamW --betas 0.9 0.95", ["'0.95' follows no name", "--betas 0.9,0.95"]),
         ("AdamW --lr --amsgrad", ["--lr has no value; give one, as in --lr 0.001"]),
-        ("AdamW --lr nan", ["lr=nan is not finite", "give what it takes"]),
+        ("AdamW --lr nan", ["lr=nan is not finite", "pass what it needs"]),
         ("AdamW --betas 0.9,1e999", ["betas[1]=inf is not finite"]),
-        ("AdamW --lr abc", ["AdamW could not be run with lr='abc': TypeError: ", "give what it takes"]),
+        ("AdamW --lr abc", ["AdamW could not be run with lr='abc': TypeError: ", "pass what it needs"]),
         ("AdamW --lr -1", ["AdamW could not be run with lr=-1: ValueError: Invalid learning rate"]),
         ("AdamW --weigth_decay 0.1", ["unexpected keyword argument 'weigth_decay'", "weigth_decay=0.1"]),
         ("mine.Needs --lr 0.1", ["mine.Needs could not be run with lr=0.1", "'total_steps'", "--name value"]),
         (
             "mine.talks",
-            ["mine.talks could not be run with its defaults: RuntimeError: a long story:", " ...; give"],
+            ["mine.talks could not be run with its defaults: RuntimeError: a long story:", " ...; pass"],
         ),
     ],
 )
-def test_errors_are_one_line_with_a_way_out(command, words, said):
+def test_errors_are_one_line_with_a_way_out(command, words, expected):
     status, out, err = command("units " + words)
     err = "".join(line for line in err.splitlines(True) if line not in ("importing\n", "constructing\n"))
     assert (status, out) == (2, "")
-    assert err.startswith("python -m scaleinv units: ") and err.count("\n") == 1 and len(err) < 650
+    assert err.startswith("scaleinv units: ") and err.count("\n") == 1 and len(err) < 650
     assert "Traceback" not in err and "<class" not in err and "<function" not in err and "{" not in err
-    assert [part for part in said if part not in err] == []
+    assert [part for part in expected if part not in err] == []
 
 
 @pytest.mark.parametrize(
@@ -152,13 +158,13 @@ def test_errors_are_one_line_with_a_way_out(command, words, said):
             "AdamW --lr 1e-3 --loss-times 8",
             "For all parameters: the loss is 8 times as large",
             {"eps": "1e-08 8e-08 L W⁻¹ 8"},
-            ["As they are: lr, betas, weight_decay.", "max_norm of clip_grad_norm_, in L W⁻¹: times 8."],
+            ["Unchanged: lr, betas, weight_decay.", "The max_norm of clip_grad_norm_, of unit L W⁻¹: times 8."],
         ),
         (
             "torch.optim.SGD --lr 0.5 --sum-over 512",
-            "For all parameters: a sum over 512 is 512 times their mean.",
+            "For all parameters: a sum over 512 examples is 512 times their mean.",
             {"lr": "0.5 0.000976562 L⁻¹ W² 0.001953"},
-            ["As they are: momentum, dampening, weight_decay.", "times 512."],
+            ["Unchanged: momentum, dampening, weight_decay.", "times 512."],
         ),
         (
             "SGD --lr 0.5 --weight-decay 1e-4 --lora-alpha 16,64",
@@ -168,23 +174,23 @@ def test_errors_are_one_line_with_a_way_out(command, words, said):
         ),
         (
             "Adam --lr 1e-3 --gain 1/sqrt(256)",
-            "For the parameters with the gain alone: stored 16 times as large",
+            "For the parameters with the gain alone: with a gain of 0.0625, parameters stored 16 times as large",
             {"lr": "0.001 0.016 W 16", "eps": "1e-08 6.25e-10 L W⁻¹ 0.0625"},
             ["multiplies the parameters (zeros stay zeros) by 16 and the optimizer's state"],
         ),
         (
-            "AdamW --start-times 10",
-            "For all parameters: parameters 10 times as large want steps 10 times as large",
+            "AdamW --init-times 10",
+            "For all parameters: parameters 10 times as large need steps 10 times as large",
             {"lr": "0.001 0.01 W 10", "weight_decay": "0.01 0.001 W⁻¹ 0.1"},
-            ["It is the same training only where the module divides by 10 again."],
+            ["The training is the same only if the module divides by 10 again."],
         ),
         (
             "Adafactor --eps 1e-30,1e-3 --loss-times 8",
             "For all parameters:",
             {"eps": "(1e-30, 0.001) (8e-30, 0.001) (L W⁻¹, W) (8, 1)"},
-            ["As they are: lr, beta2_decay, d, weight_decay."],
+            ["Unchanged: lr, beta2_decay, d, weight_decay."],
         ),
-        ("AdamW --eps 0 --loss-times 1", "For all parameters: the loss is as large as before", {}, ["As they are: lr"]),
+        ("AdamW --eps 0 --loss-times 1", "For all parameters: the loss is as large as before", {}, ["Unchanged: lr"]),
         (
             "mine.Mine --lr 0.5 --loss-times 4",  # its units are measured
             "For all parameters: the loss is 4 times as large",
@@ -195,34 +201,34 @@ def test_errors_are_one_line_with_a_way_out(command, words, said):
 )
 def test_a_change_is_converted_with_its_reason(command, words, reason, rows, notes):
     status, out, _ = command("convert " + words)
-    said = " ".join(out.split())
-    assert status == 0 and said.startswith(reason)
+    text = " ".join(out.split())
+    assert status == 0 and text.startswith(reason)
     assert {name: " ".join(row(out, name)[1:]) for name in rows} == rows
-    assert [note for note in notes if note not in said] == []
-    assert "hyperparameter before after unit factor" in said or not rows
+    assert [note for note in notes if note not in text] == []
+    assert "hyperparameter before after unit factor" in text or not rows
     assert max(map(len, out.splitlines())) <= 80
 
 
 @pytest.mark.parametrize(
-    "words, said",
+    "words, expected",
     [
         ("AdamW", ["no changes are given", "--loss-times 8, --sum-over 512, --lora-alpha 16,64"]),
         ("AdamW --loss-times 8 --gain 2", ["2 changes are given; give one"]),
-        ("AdamW --loss-times abc", ["loss_times='abc' is no such change; give one as in --loss-times 8"]),
-        ("AdamW --lora-alpha 16", ["lora_alpha=16 is no such change; give one as in --lora-alpha 16,64"]),
-        ("AdamW --sum-over", ["sum_over=True is no such change; give one as in --sum-over 512"]),
+        ("AdamW --loss-times abc", ["loss_times='abc' is not such a change; give one as in --loss-times 8"]),
+        ("AdamW --lora-alpha 16", ["lora_alpha=16 is not such a change; give one as in --lora-alpha 16,64"]),
+        ("AdamW --sum-over", ["sum_over=True is not such a change; give one as in --sum-over 512"]),
         ("AdamW --gain 0", ["factor=0 is not a scale"]),
         ("AdamW --gain 1/sqrt(0)", ["gain='1/sqrt(0)'", "--gain 1/sqrt(512)"]),
         ("RAdam --loss-times 8", ["lr=0.001 has no known unit", "SGD's steps"]),
-        ("AdamW --weigth-decay 1 --gain 2", ["hyperparameters['weigth_decay']: unknown"]),
-        ("torch.nn.Linear --gain 2", ["torch.nn.Linear is no optimizer"]),
+        ("AdamW --weigth-decay 1 --gain 2", ["hyperparameters['weigth_decay'] is unknown"]),
+        ("torch.nn.Linear --gain 2", ["torch.nn.Linear is not an optimizer"]),
     ],
 )
-def test_a_conversion_that_cannot_be_is_one_line_with_a_way_out(command, words, said):
+def test_an_impossible_conversion_is_one_line_with_a_way_out(command, words, expected):
     status, out, err = command("convert " + words)
     assert (status, out) == (2, "")
-    assert err.startswith("python -m scaleinv convert: ") and err.count("\n") == 1
-    assert [part for part in said if part not in err] == []
+    assert err.startswith("scaleinv convert: ") and err.count("\n") == 1
+    assert [part for part in expected if part not in err] == []
 
 
 def test_help_has_an_example_that_works(command, capsys):
@@ -233,21 +239,21 @@ def test_help_has_an_example_that_works(command, capsys):
             main(words.split())
         text = capsys.readouterr().out
         assert ended.value.code == 0
-        assert "python -m scaleinv units OPTIMIZER" in text or "python -m scaleinv convert OPTIMIZER" in text
-        examples = [line for line in text.splitlines() if line.startswith("python -m scaleinv") and "torch" in line]
+        assert "scaleinv units OPTIMIZER" in text or "scaleinv convert OPTIMIZER" in text
+        examples = [line for line in text.splitlines() if line.startswith("scaleinv") and "torch" in line]
         assert len(examples) == 4 and not [example for example in examples if example not in err]
     for example in examples[:3]:  # the last is an audit, of files
-        assert command(example.removeprefix("python -m scaleinv "))[0] == 0
+        assert command(example.removeprefix("scaleinv "))[0] == 0
 
 
 @pytest.mark.parametrize("words", ["units", "unitz AdamW"])
 def test_a_command_that_is_incomplete_ends_with_status_2(capsys, words):
     with pytest.raises(SystemExit) as ended:
         main(words.split())
-    assert ended.value.code == 2 and "usage: python -m scaleinv units" in capsys.readouterr().err
+    assert ended.value.code == 2 and "usage: scaleinv units" in capsys.readouterr().err
 
 
-def test_a_module_in_the_current_folder_is_found(mine):
+def test_a_module_in_the_current_folder_is_imported(mine):
     """As a command of its own, piped, and where the locale has no superscripts."""
     words = [sys.executable, "-m", "scaleinv", "units", "mine.Mine", "--lr", "0.25"]
     environment = {"COLUMNS": "60", "PYTHONIOENCODING": "ascii", "OMP_NUM_THREADS": "1"}
@@ -256,3 +262,96 @@ def test_a_module_in_the_current_folder_is_found(mine):
     assert done.returncode == 0 and out.startswith("Mine: consistent.") and "\x1b[" not in out
     assert row(out, "lr")[1:4] == ["0.25", "L⁻¹", "W²"]
     assert max(map(len, out.splitlines())) <= 60
+
+
+@pytest.mark.parametrize("words", [["--help"], ["--version"], ["units", "--help"]], ids=" ".join)
+def test_help_and_version_import_nothing_heavy(words):
+    code = f"""if True:
+        import sys
+        from scaleinv._cli import main
+        try:
+            main({words})
+        finally:
+            print(sorted({{"torch", "numpy", "pandas", "xarray", "rich", "matplotlib"}} & set(sys.modules)))
+    """
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0 and done.stdout.splitlines()[-1] == "[]", done.stderr
+
+
+def test_the_version(capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(["--version"])
+    assert ended.value.code == 0 and capsys.readouterr().out == f"scaleinv {scaleinv.__version__}\n"
+
+
+@pytest.mark.parametrize("start, prog", [("-m scaleinv", "python -m scaleinv"), (SCRIPT, "scaleinv")])
+def test_a_command_calls_itself_as_it_was_called(start, prog):
+    done = subprocess.run([sys.executable, *start.split(maxsplit=1), "convert", "SGD"], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith(f"{prog} convert: no changes are given")
+    usage = subprocess.run([sys.executable, *start.split(maxsplit=1)], capture_output=True, text=True)
+    assert usage.stderr.startswith(f"usage: {prog} units OPTIMIZER") and f"\n{prog} audit MODEL.pt" in usage.stderr
+
+
+def test_the_old_name_of_a_change_still_works(command):
+    new, old = (command(f"convert AdamW --{name}-times 10") for name in ("init", "start"))
+    assert new == old and new[0] == 0
+
+
+# A file's code does not run.
+
+
+class Attack:
+    """Unpickled, it makes a folder."""
+
+    def __init__(self, marker):
+        self.marker = marker
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.marker),)
+
+
+ATTACKS = {
+    "alone": lambda attack: attack,
+    "in a state_dict": lambda attack: {"weight": torch.ones(2, 3), "bias": attack},
+    "deep inside": lambda attack: {"weight": torch.ones(2, 3), "state": {0: {"exp_avg": [(attack,)]}}},
+}
+
+
+@pytest.fixture
+def training(tmp_path):
+    """The paths of a saved model and of its saved optimizer."""
+    model = torch.nn.Linear(3, 2)
+    optimizer = torch.optim.AdamW(model.parameters())
+    model(torch.ones(3)).sum().backward()
+    optimizer.step()
+    paths = tmp_path / "model.pt", tmp_path / "optimizer.pt"
+    for path, value in zip(paths, (model, optimizer)):
+        torch.save(value.state_dict(), path)
+    return paths
+
+
+@pytest.mark.parametrize(
+    "save", [torch.save, lambda value, path: path.write_bytes(pickle.dumps(value))], ids=["torch.save", "pickle"]
+)
+@pytest.mark.parametrize("attack", ATTACKS.values(), ids=ATTACKS)
+@pytest.mark.parametrize("number", [0, 1], ids=["model", "optimizer"])
+def test_code_in_a_file_does_not_run(training, tmp_path, capsys, number, attack, save):
+    marker = tmp_path / "the code ran"
+    words = ["audit", *map(str, training), "--optimizer", "torch.optim.AdamW"]
+    assert main(words) == 0 and "weight" in capsys.readouterr().out
+    save(attack(Attack(marker)), training[number])
+    status = main(words)
+    out, err = capsys.readouterr()
+    assert not marker.exists()
+    assert (status, out) == (2, "") and err.count("\n") == 1 and len(err) < 500
+    assert err.startswith(f"scaleinv audit: {training[number]} cannot be loaded as tensors and plain data: ")
+    assert "mkdir" in err or save is not torch.save
+    assert "weights_only" not in err  # no advice to load it all the same
+
+
+def test_the_attack_is_one(tmp_path):
+    """Loaded without care, it would run."""
+    torch.save(ATTACKS["deep inside"](Attack(tmp_path / "ran")), tmp_path / "file.pt")
+    torch.load(tmp_path / "file.pt", weights_only=False)
+    assert (tmp_path / "ran").exists()
