@@ -1,8 +1,8 @@
-"""What Recorder costs: two runs of a transformer of ten million parameters, one recorded, step by step in turn.
+"""The cost of Recorder: two runs of a transformer of ten million parameters, one recorded, step by step in turn.
 
 A small GPT (six layers of width 384) on batches of 8 × 128 characters, AdamW, on the CPU.  The aim is under 5 % of a
-step.  What differs is a few per cent of a step, and a step's time scatters as much; so besides the whole steps their
-``optimizer.step()`` alone is compared, in which the recorder does all of its work.
+step.  The recorder costs a few per cent of a step, and a step's time scatters as much; so ``optimizer.step()``, in
+which the recorder does all of its work, is compared by itself too.
 """
 
 import time
@@ -35,7 +35,7 @@ class GPT(nn.Module):
 
 
 def seconds(model, optimizer, text):
-    """Of a whole step, and of optimizer.step() within it."""
+    """Seconds of a whole step, and of optimizer.step() within it."""
     start = time.perf_counter()
     optimizer.zero_grad()
     functional.cross_entropy(model(text[:, :-1]).flatten(0, 1), text[:, 1:].flatten()).backward()
@@ -56,13 +56,13 @@ def main():
         for run in runs:
             seconds(*run, text)
         times = [[seconds(*run, text) for run in runs] for _ in range(STEPS)]
-    (whole, own), (with_whole, with_own) = torch.tensor(times).median(dim=0).values.tolist()
+    (whole, own), (recorded, recorded_own) = torch.tensor(times).median(dim=0).values.tolist()
     parameters = sum(p.numel() for p in model.parameters()) / 1e6
     print(f"transformer of {parameters:.1f} million parameters, {BATCH} × {LENGTH} characters, AdamW, on the CPU")
     print(f"{torch.get_num_threads()} threads; medians of {STEPS} steps each, in turn, in ms")
-    print(f"whole step:      {1e3 * whole:7.1f}, with Recorder {1e3 * with_whole:7.1f}: ratio {with_whole / whole:.3f}")
-    print(f"optimizer.step:  {1e3 * own:7.1f}, with Recorder {1e3 * with_own:7.1f}")
-    print(f"Recorder's share of a step: {100 * (with_own - own) / whole:.1f} % (aim: under 5 %)")
+    print(f"whole step:      {1e3 * whole:7.1f}, with Recorder {1e3 * recorded:7.1f}: ratio {recorded / whole:.3f}")
+    print(f"optimizer.step:  {1e3 * own:7.1f}, with Recorder {1e3 * recorded_own:7.1f}")
+    print(f"Recorder's share of a step: {100 * (recorded_own - own) / whole:.1f} % (aim: under 5 %)")
 
 
 if __name__ == "__main__":

@@ -1,9 +1,12 @@
-"""Euclidean norms of many tensors at once, in float64 where float32 would lose digits."""
+"""Sizes of tensors: Euclidean norms of many at once, in float64 where float32 would lose digits."""
+
+from collections.abc import Sequence
 
 import torch
+from torch import Tensor
 
 
-def norms_of(tensors):
+def norms_of(tensors: Sequence[Tensor]) -> Tensor:
     """‖t‖ of each, for tensors of one device and dtype."""
     tensors = [torch.view_as_real(t) if t.is_complex() else t for t in tensors]
     device, dtype = tensors[0].device, tensors[0].dtype
@@ -16,24 +19,24 @@ def norms_of(tensors):
     return norms
 
 
-def _norms_by_rows(tensors, dtype, row=4096):
+def _norms_by_rows(tensors: Sequence[Tensor], dtype: torch.dtype, row: int = 4096) -> Tensor:
     """‖t‖ of each on the CPU, squares in ``dtype``.  A sum of millions of them in float32 is wrong in the fourth digit;
     so long tensors are cut into rows, and the norm is that of the rows' norms."""
     parts = [t if t.numel() <= row else _row_norms(t, dtype, row) for t in tensors]
     return torch.stack(torch._foreach_norm(parts, dtype=dtype)).double()
 
 
-def _row_norms(tensor, dtype, row, rows=256):
-    in_order_of_memory = tensor.permute(sorted(range(tensor.dim()), key=tensor.stride, reverse=True))
-    flat = in_order_of_memory.flatten()  # a view, unless there are gaps
+def _row_norms(tensor: Tensor, dtype: torch.dtype, row: int, rows: int = 256) -> Tensor:
+    in_memory_order = tensor.permute(sorted(range(tensor.dim()), key=tensor.stride, reverse=True))
+    flat = in_memory_order.flatten()  # a view, unless there are gaps
     whole = len(flat) // row * row
-    parts = flat[:whole].view(-1, row).split(rows)  # in turn, for each is converted to dtype
+    parts = flat[:whole].view(-1, row).split(rows)  # one after another, since each is converted to dtype
     norms = [torch.linalg.vector_norm(part, dim=1, dtype=dtype) for part in parts]
     return torch.cat([*norms, torch.linalg.vector_norm(flat[whole:], dtype=dtype).reshape(1)])
 
 
-def entries_of(gradient):
-    """A dense gradient, or None, as it is; of a sparse one what it stores, each coordinate once."""
-    if gradient is None or gradient.layout == torch.strided:
-        return gradient
-    return gradient.coalesce().values() if gradient.layout == torch.sparse_coo else gradient.values()
+def stored_entries(tensor: Tensor) -> Tensor:
+    """A dense tensor as it is; what a sparse one stores, each coordinate once."""
+    if tensor.layout == torch.strided:
+        return tensor
+    return tensor.coalesce().values() if tensor.layout == torch.sparse_coo else tensor.values()

@@ -9,14 +9,14 @@ from collections.abc import Sequence
 
 import torch
 
-from scaleinv._norms import entries_of, norms_of
+from scaleinv._norms import norms_of, stored_entries
 
 BLOCK = 1 << 18  # coordinates per block: a block and its copies stay in the cache
 
 
 def rms(tensor: torch.Tensor) -> float:
     """The root mean square of all coordinates, with 0 for those that a sparse tensor does not store; 0 if empty."""
-    return math.sqrt(total([square_of(entries_of(local(tensor)))], tensor)[0] / max(tensor.numel(), 1))
+    return math.sqrt(total([square_of(stored_entries(local(tensor)))], tensor)[0] / max(tensor.numel(), 1))
 
 
 def square_of(tensor: torch.Tensor) -> float:
@@ -26,7 +26,7 @@ def square_of(tensor: torch.Tensor) -> float:
 
 def shares_below(tensor: torch.Tensor, threshold: float) -> tuple[float, float]:
     """The share of coordinates with 0 < abs(x) < ``threshold``, and the share of zeros."""
-    entries = as_real(entries_of(local(tensor)))
+    entries = as_real(stored_entries(local(tensor)))
     small = zero = 0.0
     for block in blocks(entries):
         zeros = float((block == 0).sum())

@@ -1,5 +1,6 @@
 """Recorder against a naive recording, and what it leaves behind: nothing."""
 
+import contextlib
 import copy
 import gc
 import math
@@ -134,7 +135,7 @@ def test_hooks_and_copies_are_gone_on_exit_and_on_an_exception():
     with pytest.raises(ZeroDivisionError), recorder:
         gradients(model)
         optimizer.step()
-        1 / 0
+        raise ZeroDivisionError
     assert hooks(optimizer) == 0 and not recorder._copies
     assert recorder.frame()["step"].max() == 2
     optimizer.step()
@@ -365,6 +366,126 @@ def test_a_step_that_raises_leaves_no_row_and_the_next_one_is_recorded():
     assert recorder.frame()["gradient_rms"].notna().all()
 
 
+class Nested(optim.SGD):
+    """Takes 1 from its parameters around the steps of SGD, which may raise; a base class of it has a step too."""
+
+    inner, catch = 1, ()
+
+    def shift(self):
+        with torch.no_grad():
+            for p in self.param_groups[0]["params"]:
+                p -= 1
+
+    def step(self, closure=None):
+        self.shift()
+        for _ in range(self.inner):
+            try:
+                super().step(closure)
+            except self.catch:
+                pass
+        self.shift()
+
+
+def fail():
+    raise ZeroDivisionError
+
+
+def one_weight(optimizer_class=Nested):
+    model = nn.Linear(1, 1, bias=False)
+    with torch.no_grad():
+        model.weight.fill_(8)
+    model.weight.grad = torch.ones(1, 1)
+    optim.SGD(model.parameters(), 1.0)  # from now on SGD.step calls hooks as well, from wherever it is called
+    return model, optimizer_class(model.parameters(), 1.0)
+
+
+@pytest.mark.parametrize("inner", [0, 1, 3])
+@pytest.mark.parametrize("raised", [0, 1, 2, 5])
+def test_steps_with_steps_within_are_recorded_after_any_number_that_raised_inside(inner, raised):
+    model, optimizer = one_weight()
+    with Recorder(model, optimizer) as recorder:
+        for _ in range(2):
+            optimizer.inner = 1
+            for _ in range(raised):
+                with pytest.raises(ZeroDivisionError):
+                    optimizer.step(fail)
+            optimizer.inner = inner
+            optimizer.step()
+    assert recorder.frame()["update_rms"].tolist() == [2 + inner] * 2
+    assert recorder.frame()["parameter_rms"].tolist() == [8 - raised, abs(6 - 2 * raised - inner)]
+
+
+def test_steps_that_raise_in_turn_with_steps_that_do_not_call_their_base():
+    model, optimizer = one_weight()
+    with Recorder(model, optimizer) as recorder:
+        for inner in (1, 0, 1, 0):
+            optimizer.inner = inner
+            if inner:
+                with pytest.raises(ZeroDivisionError):
+                    optimizer.step(fail)
+            optimizer.step()
+    assert recorder.frame()["update_rms"].tolist() == [3, 2, 3, 2]
+
+
+@pytest.mark.parametrize("by_keyword", [False, True])
+@pytest.mark.parametrize("recorders", [1, 2])
+def test_a_step_that_catches_what_a_step_within_raised_is_recorded(recorders, by_keyword):
+    model, optimizer = one_weight()
+    optimizer.catch = ZeroDivisionError
+    watching = [Recorder(model, optimizer) for _ in range(recorders)]
+    with contextlib.ExitStack() as stack:
+        for recorder in watching:
+            stack.enter_context(recorder)
+        for _ in range(3):
+            optimizer.step(closure=fail) if by_keyword else optimizer.step(fail)
+    for recorder in watching:
+        assert recorder.frame()["update_rms"].tolist() == [2] * 3
+        assert recorder.frame()["parameter_rms"].tolist() == [8, 6, 4]
+
+
+def test_a_closure_is_called_as_often_and_counts_once_in_steps_within_steps():
+    model, optimizer = one_weight()
+    optimizer.inner, calls = 3, []
+
+    def closure():
+        calls.append(len(calls))
+        model.weight.grad = torch.full((1, 1), 1.0 + len(calls))
+
+    with Recorder(model, optimizer) as one, Recorder(model, optimizer) as other:
+        optimizer.step(closure=closure)
+    assert calls == [0, 1, 2] and one.frame()["gradient_rms"].tolist() == [2]
+    assert one.frame().equals(other.frame())
+
+
+def test_a_scheduler_made_before_or_while_it_records_and_a_step_called_by_another_name():
+    for before in (True, False):
+        model = network()
+        optimizer = optim.SGD(model.parameters(), 0.1)
+        step = optimizer.step
+        if before:
+            schedule = optim.lr_scheduler.ExponentialLR(optimizer, 0.5)
+        with Recorder(model, optimizer) as recorder:
+            if not before:
+                schedule = optim.lr_scheduler.ExponentialLR(optimizer, 0.5)
+            for call in (optimizer.step, step):
+                gradients(model)
+                call()
+                schedule.step()
+        optimizer.step()
+        assert recorder.frame()["lr"].tolist() == [0.1] * 4 + [0.05] * 4
+
+
+def test_a_compiled_step_is_recorded():
+    runs = []
+    for run in (recorded, naive):
+        model = network()
+        optimizer = optim.SGD(model.parameters(), 0.1)
+        torch.manual_seed(1)
+        optimizer.step = torch.compile(optimizer.step, backend="eager")
+        runs.append(run(model, optimizer, 2))
+    same(*runs)
+
+
 def test_a_run_may_be_copied_while_it_is_recorded():
     model = network()
     optimizer = optim.Adam(model.parameters())
@@ -417,6 +538,21 @@ def test_it_holds_one_copy_of_the_parameters_and_no_more():
         assert peak.most <= 1.01 * size
         gc.collect()
         assert peak.now <= 0.01 * size
+
+
+@pytest.mark.parametrize("optimizer_class, most", [(optim.SGD, 1), (Nested, 2)])
+def test_steps_that_raise_leave_no_copies_behind(optimizer_class, most):
+    model = nn.Linear(600, 700)
+    optimizer = optimizer_class(model.parameters(), 0.1, foreach=False)
+    size = sum(p.numel() * p.element_size() for p in model.parameters())
+    errors = []
+    with Peak() as peak, Recorder(model, optimizer):
+        for _ in range(5):
+            try:
+                optimizer.step(fail)
+            except ZeroDivisionError as error:
+                errors.append(error)  # and with it all that its frames hold
+    assert len(errors) == 5 and peak.most <= (most + 0.01) * size
 
 
 def test_the_peak_would_notice_a_second_copy():
