@@ -33,6 +33,7 @@ class Runner:
     ) -> None:
         self.factory, self.interface, self.steps, self.precision = factory, interface, steps, precision
         self._runs: dict[tuple, Run | None] = {}
+        self._in_float64: dict[bool, Runner] = {}
 
     def run(self, values: Values, scale: Scale = AS_IS, steps: int | None = None) -> Run:
         """A new run; raises whatever the optimizer raises."""
@@ -76,15 +77,19 @@ class Runner:
         }
         return RescaledRuns(self.reference(values, steps), **by_axis)
 
-    def in_precision(self, precision: Precision) -> "Runner":
-        return Runner(self.factory, self.interface, self.steps, precision)
+    def in_float64(self, promote: bool) -> "Runner":
+        """The same runs in float64; with ``promote``, low precisions inside the optimizer are replaced too."""
+        if promote not in self._in_float64:
+            precision = partial(in_float64, promote)
+            self._in_float64[promote] = Runner(self.factory, self.interface, self.steps, precision)
+        return self._in_float64[promote]
 
     def most_precise(self, values: Values) -> "Runner":
         """The same runs with as much of ``in_float64`` as the optimizer bears."""
         with LowPrecisionWatch() as watch:
             self.run(values)
         for promote in (True, False) if watch.seen else (False,):
-            exact = self.in_precision(partial(in_float64, promote))
+            exact = self.in_float64(promote)
             if exact.trajectory(values) is not None:
                 return exact
         return self

@@ -1,4 +1,4 @@
-"""The report says what was found: the verdict, the numbers of ``convert``, and what to do next, at any width."""
+"""The report says what was measured: the verdict, the numbers of ``convert``, and what to do next, at any width."""
 
 import functools
 import io
@@ -26,8 +26,8 @@ def stepping(step, **defaults):
                 for p in group["params"]:
                     p -= step(p, p.grad, **{name: group[name] for name in defaults})
 
-    def made(params, **given):
-        return Stepping(params, defaults | given)
+    def made(params, **values):
+        return Stepping(params, defaults | values)
 
     return made, defaults
 
@@ -88,7 +88,7 @@ def unwrapped(text):
         ("undetermined", "made: consistent; no unit for lr, boost. "),
     ],
 )
-def test_the_verdict_is_said_first(case, beginning):
+def test_the_verdict_comes_first(case, beginning):
     assert unwrapped(printed(case)).startswith(beginning)
 
 
@@ -102,20 +102,20 @@ def test_the_share_that_no_units_explain_is_in_percent():
 
 @pytest.mark.parametrize("case", ["bitwise", "open", "rounding"])
 def test_the_table_has_the_units_and_the_numbers_of_convert(case):
-    found = measured(case)
-    given = found.defaults | CASES[case][1]
-    loss, weight = convert(found, given, loss=8), convert(found, given, weight=8)
+    result = measured(case)
+    values = result.defaults | CASES[case][1]
+    loss, weight = convert(result, values, loss=8), convert(result, values, weight=8)
     table = rows(printed(case))
-    assert list(table) == list(found.hyperparameters)
+    assert list(table) == list(result.hyperparameters)
     for name, (value, unit, for_loss, for_weight) in table.items():
-        assert unit == found.unit_text(name, found.hyperparameters[name])
+        assert unit == result.unit_text(name, result.hyperparameters[name])
         if name == "betas":
-            assert (value, for_loss, for_weight) == (str(given[name]), "same", "same")
+            assert (value, for_loss, for_weight) == (str(values[name]), "same", "same")
             continue
-        assert float(value) == pytest.approx(given[name], rel=1e-5)
-        for said, converted in ((for_loss, loss), (for_weight, weight)):
-            unchanged = converted.get(name, given[name]) == given[name]
-            assert said == "same" if unchanged else float(said) == pytest.approx(converted[name], rel=1e-5)
+        assert float(value) == pytest.approx(values[name], rel=1e-5)
+        for text, converted in ((for_loss, loss), (for_weight, weight)):
+            unchanged = converted.get(name, values[name]) == values[name]
+            assert text == "same" if unchanged else float(text) == pytest.approx(converted[name], rel=1e-5)
 
 
 def test_the_columns_of_the_loss_and_of_the_parameters_are_not_exchanged():
@@ -145,16 +145,16 @@ def test_the_states_units_follow():
 # The sentences.
 
 
-def test_what_lr_means_is_said_in_numbers():
+def test_what_lr_means_stands_in_numbers():
     """A step of SGD grows with the loss, one of Adam does not; parameters × 8 need lr × 64 and lr × 8."""
-    said = unwrapped(printed("open"))
-    assert "With lr as it is, a loss 8 times as large makes steps 8 times as large (degree 1)" in said
-    assert "needs lr × 0.125 to train the same. Parameters stored 8 times as large need lr × 64" in said
-    assert "Measured with nesterov=True." in said
-    said = unwrapped(printed("bitwise"))
-    assert "makes steps as large as before (degree 0). Parameters stored 8 times as large need lr × 8 to" in said
-    said = unwrapped(printed("rounding"))
-    assert "makes steps 2 times as large (degree 1/3) and needs lr × 0.5 to" in said and "need lr × 16 to" in said
+    text = unwrapped(printed("open"))
+    assert "With lr as it is, a loss 8 times as large makes steps 8 times as large (degree 1)" in text
+    assert "needs lr × 0.125 to train the same. Parameters stored 8 times as large need lr × 64" in text
+    assert "Measured with nesterov=True." in text
+    text = unwrapped(printed("bitwise"))
+    assert "makes steps as large as before (degree 0). Parameters stored 8 times as large need lr × 8 to" in text
+    text = unwrapped(printed("rounding"))
+    assert "makes steps 2 times as large (degree 1/3) and needs lr × 0.5 to" in text and "need lr × 16 to" in text
 
 
 @pytest.mark.parametrize("case", ["nearby", "no units", "undetermined", "none"])
@@ -163,26 +163,49 @@ def test_an_lr_without_a_unit_is_not_explained(case):
 
 
 def test_the_suspect_is_named_with_what_to_do():
-    said = unwrapped(printed("suspect"))
-    assert "With eps=0 and lr as it is" in said
-    assert "The units and numbers above hold for eps=0 only: give that, or find where in the code eps meets" in said
-    assert "When made to matter or changed, eps leaves" in said
-    assert "constant" not in said
+    text = unwrapped(printed("suspect"))
+    assert "With eps=0 and lr as it is" in text
+    assert "The units and numbers above hold for eps=0 only: give that, or find where in the code eps meets" in text
+    assert "When made to matter or changed, eps leaves" in text
+    assert "constant" not in text
 
 
 def test_what_is_inconsistent_only_when_made_to_matter_leaves_the_others():
-    said = unwrapped(printed("off"))
-    assert "When made to matter or changed, eps leaves" in said
-    assert "The other units hold for the values given." in said
+    text = unwrapped(printed("off"))
+    assert "When made to matter or changed, eps leaves" in text
+    assert "The other units hold for the values given." in text
 
 
-def test_where_no_suspect_is_found_it_is_said_where_to_look():
+def test_where_there_is_no_suspect_the_report_says_where_to_look():
     for case in ("nearby", "no units"):
-        said = unwrapped(printed(case))
+        text = unwrapped(printed(case))
         reason = unwrapped(measured(case).reason)
-        assert reason[0].upper() + reason[1:] + ". " in said
-        assert "Look in the code for a constant" in said and "measure again" in said
-        assert ("Units marked nearby hold for small changes of scale only" in said) == (case == "nearby")
+        assert reason[0].upper() + reason[1:] + ". " in text
+        assert "Look in the code for a constant" in text and "measure again" in text
+        assert ("Units marked nearby hold for small changes of scale only" in text) == (case == "nearby")
+
+
+@pytest.mark.parametrize(
+    "case, beginnings",
+    [
+        ("bitwise", ["L is", "With lr"]),
+        ("rounding", ["L is", "With lr"]),
+        ("kind", ["L is", "With lr"]),
+        ("open", ["L is", "With lr", "Undetermined"]),
+        ("undetermined", ["L is", "Undetermined"]),
+        ("entries", ["L is", "Undetermined"]),
+        ("off", ["L is", "With lr", "When made to matter"]),
+        ("suspect", ["L is", "With eps=0 and lr", "Units that fit small changes"]),
+        ("nearby", ["L is", "Units that fit small changes"]),
+        ("no units", ["L is", "No units fit"]),
+        ("none", ["L is", "No units fit"]),
+    ],
+)
+def test_every_paragraph_is_there_where_it_is_due_and_nowhere_else(case, beginnings):
+    paragraphs = [unwrapped(part) for part in printed(case, 300).split("\n\n")[1:]]
+    paragraphs = [text for text in paragraphs if not re.match("loss|hyperparameter|state", text)]
+    assert [text[: len(beginning)] for text, beginning in zip(paragraphs, beginnings)] == beginnings
+    assert len(paragraphs) == len(beginnings)
 
 
 def test_what_is_undetermined_is_listed():
