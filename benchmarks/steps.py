@@ -17,17 +17,19 @@ from torch.nn import functional
 
 from scaleinv import optimizers
 from scaleinv._sweep import columns
-from scaleinv.book.data import batches
 from scaleinv._sweep.ensemble import Ensemble, Job, Training
-from scaleinv.book.models import mlp
 from scaleinv._sweep.replay import traced
+from scaleinv.book.data import batches
+from scaleinv.book.models import mlp
 
 STEPS, RUNS, MEMBERS = 100, 5, (64, 128, 256, 1024)
 
 
 def ensemble(members):
     model, data = partial(mlp, 32, activation=nn.ReLU), partial(batches, STEPS, on="cpu")
-    training = Training(model, optimizers.adam, data, functional.cross_entropy, STEPS, {}, {}, False, str(members))
+    training = Training(
+        model, optimizers.adam, data, functional.cross_entropy, STEPS, fixed={}, largest={}, masked=False
+    )
     return Ensemble(Job(training, 0, tuple({"lr": lr} for lr in np.geomspace(1e-4, 1e-1, members)), members))
 
 
@@ -42,7 +44,7 @@ def called(step, memory):
 
 
 def ways(members):
-    """name → a function that takes one step of so many members."""
+    """name → a function that takes one step of that many members."""
     plain, fast, graph = (ensemble(members) for _ in range(3))
     operations = traced(graph._step, graph.memory)
 
@@ -71,7 +73,7 @@ def main():
     for members in MEMBERS:
         taken = dict(ways(members))
         times = {name: [] for name in taken}
-        for run in range(RUNS + 1):
+        for _ in range(RUNS + 1):
             for name, step in taken.items():
                 start = time.perf_counter()
                 for _ in range(STEPS):

@@ -22,9 +22,9 @@ import torch
 from torch import nn
 
 from scaleinv import optimizers, sweep
+from scaleinv._threads import threads
 from scaleinv.book.data import batches, device
 from scaleinv.book.models import mlp
-from scaleinv._threads import threads
 
 STEPS, BATCH, WIDTH = 100, 64, 32
 ACTIVATIONS = {"ReLU": nn.ReLU, "Tanh": nn.Tanh}
@@ -51,8 +51,8 @@ def swept(lrs, activation=nn.ReLU, width=WIDTH, executor=None):
     """Losses (members, steps) by scaleinv.sweep."""
     model, data = partial(mlp, width, activation=activation), partial(batches, STEPS, BATCH)
     grid = {"lr": lrs.tolist()}
-    found = sweep(model, optimizers.adam, data, grid, executor=executor, progress=False)
-    return found["loss"].transpose("lr", "seed", "step").values[:, 0]
+    result = sweep(model, optimizers.adam, data, grid, executor=executor, progress=False)
+    return result.losses.transpose("lr", "seed", "step").values[:, 0]
 
 
 def looped(lrs, activation, data):

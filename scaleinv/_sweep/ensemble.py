@@ -1,17 +1,27 @@
 """Many trainings as one: the members of an ensemble, stacked along a leading axis, on shared batches."""
 
-import inspect
 import multiprocessing
 import threading
-from collections.abc import Callable
-from dataclasses import dataclass
+import uuid
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
+from torch.fx import GraphModule
 from torch.utils import _pytree as pytree
 
 from scaleinv._sweep.columns import Columns
+from scaleinv._sweep.kinds import SCALES, Point, arguments_of
+from scaleinv._sweep.packing import packed, unpacked
 from scaleinv._sweep.replay import Recording, traced
+from scaleinv._sweep.sources import ONE_AT_A_TIME, make_batches, make_model
+from scaleinv.optimizers import Optimizer
+
+Memory = dict[str, Any]  # name -> a tree of tensors
 
 
 @dataclass(frozen=True)
@@ -22,97 +32,109 @@ class Training:
         model: function(seed=..., **keywords) → nn.Module.
         optimizer: a factory of ``scaleinv.optimizers``.
         batches: function(seed=...) → iterable of (inputs, targets).
-        loss: function(outputs, targets) → the mean loss, 0-d.
+        loss_fn: function(outputs, targets) → the mean loss, 0-d.
         every: over how many steps a point of a loss curve is the mean.
         fixed: name → value, for what is the same in all members.
-        largest: the keywords of the model in whose shapes all members' models find room.
-        masked: whether some are smaller.
+        largest: the keywords of the largest model, in whose shapes all members' models have room.
+        masked: whether some models are smaller.
         identity: a string that no other training has.
     """
 
-    model: Callable
-    optimizer: Callable
-    batches: Callable
-    loss: Callable
+    model: Callable[..., nn.Module]
+    optimizer: Callable[..., Optimizer]
+    batches: Callable[..., Any]
+    loss_fn: Callable[[Any, Any], Tensor]
     every: int
-    fixed: dict
-    largest: dict
+    fixed: Mapping[str, Any]
+    largest: Mapping[str, Any]
     masked: bool
-    identity: str
+    identity: str = field(default_factory=lambda: uuid.uuid4().hex)
 
 
 @dataclass(frozen=True)
 class Job:
-    """Members of one seed to train together: ``points``, for each a dict name → value of what is its own.  Their number
-    is made up to ``size``, by copies of the last, so that all jobs of a training take the same operations."""
+    """Members of one seed to train together.
+
+    All jobs of a training have one ``size``, so that they take the same operations: copies of the last member fill up
+    a job that has fewer.
+
+    Attributes:
+        training: what the members have in common.
+        seed: theirs.
+        points: for each member, name → value of what is its own.
+        size: the number of members, copies included.
+    """
 
     training: Training
     seed: int
-    points: tuple
+    points: tuple[Point, ...]
     size: int
 
 
-def losses(job):
+def train_job(job: Job) -> NDArray[Any]:
     """The loss curves of a job's members, (members, points of the curve); in float64 for a model of float64."""
     if multiprocessing.parent_process() is not None:
-        torch.set_num_threads(1)  # a worker among others, each of which is to have a core
+        torch.set_num_threads(1)  # a worker among others: each is to have a core
     key = job.training.identity, job.size
     if getattr(_thread, "key", None) != key:
-        _thread.ensemble = _thread.key = None  # frees the memory of the last one
+        _thread.ensemble = _thread.key = None  # frees the memory of the previous one
         _thread.ensemble, _thread.key = Ensemble(job), key
     return _thread.ensemble.train(job)
 
 
 _thread = threading.local()  # a thread's own ensemble, in whose memory it trains one job after another
-_graphs = {}  # the last traced step, for all threads
-_alone = threading.RLock()  # tracing and the default random generator are for one thread at a time
+_graphs: dict[tuple[str, int], GraphModule] = {}  # the last traced step, for all threads
+
+
+class _Start(NamedTuple):
+    """What a job starts from: its optimizer, parameters, optimizer state and each member's own numbers."""
+
+    optimizer: Optimizer
+    w: Tensor
+    state: Memory
+    own: dict[str, Tensor]
+
+    @property
+    def tensors(self) -> list[Tensor]:
+        """All of them, in the order in which an ensemble's memory holds them."""
+        return _tensors([self.w, self.state, self.own, self.optimizer.hyperparameters])
 
 
 class Ensemble:
     """The memory of ``job.size`` members and the recorded step, for all jobs of this training and size.
 
     Attributes:
+        memory: name → tensors that a step reads and writes.
+        record: the step, as a recording.
         nbytes: of that memory, and once more of what a job starts from.
     """
 
-    def __init__(self, job):
+    def __init__(self, job: Job) -> None:
         self.training = job.training
-        self.module = model_of(self.training, job.seed, self.training.largest)
+        self.module = make_model(job.training.model, job.seed, job.training.largest)
         self.shapes = {name: p.shape for name, p in self.module.named_parameters()}
-        self.seed, self.batches = job.seed, batches_of(self.training, job.seed)
-        memory = self._start(job)
-        self.optimizer, w = memory.pop("optimizer"), memory["w"]
-        total = torch.zeros(job.size, dtype=torch.promote_types(w.dtype, torch.float32))
-        memory |= {"batch": self.batches[0], "total": total}
-        memory |= {"h": self.optimizer.hyperparameters, "at": self.optimizer.at(1)}
-        self.memory = memory = pytree.tree_map_only(torch.Tensor, lambda x: _own(x, w.device), memory)
-        changed = _tensors([memory["w"], memory["state"], memory["total"]])
-        fixed = [x for x in _tensors(memory["h"]) if not x.ndim]
-        key = self.training.identity, job.size
-        with _alone:
-            if key not in _graphs:
-                _graphs.clear()
-                _graphs[key] = traced(self._step, memory)
-            self.record = Recording(_graphs[key], (memory,), overwritten=changed, fixed=fixed)
-        start = sum(x.nbytes for x in _tensors([memory["w"], memory["state"], memory["own"]]))
-        self.nbytes = self.record.nbytes + sum(x.nbytes for x in _tensors(memory)) + start
-        new = self.record.outputs
-        pairs = zip(_tensors({name: memory[name] for name in new}), _tensors(new), strict=True)
+        self.seed, self.batches = job.seed, make_batches(job.training.batches, job.seed)
+        start = self._start(job)
+        self.optimizer = start.optimizer
+        self.memory = self._allocate(start, job.size)
+        self.record = self._recording(job.size)
+        from_start = sum(x.nbytes for x in _tensors([self.memory[name] for name in ("w", "state", "own")]))
+        self.nbytes = self.record.nbytes + sum(x.nbytes for x in _tensors(self.memory)) + from_start
+        results = self.record.outputs
+        pairs = zip(_tensors({name: self.memory[name] for name in results}), _tensors(results), strict=True)
         self.moved = [(here, x) for here, x in pairs if here.data_ptr() != x.data_ptr()]
 
-    def train(self, job):
+    def train(self, job: Job) -> NDArray[Any]:
         """The loss curves of the job's members."""
         if job.seed != self.seed:
-            self.seed, self.batches = job.seed, batches_of(self.training, job.seed)
+            self.seed, self.batches = job.seed, make_batches(job.training.batches, job.seed)
         memory, start, curve = self.memory, self._start(job), []
-        optimizer = start.pop("optimizer")
-        start["h"] = optimizer.hyperparameters
-        _copy(_tensors(start), _tensors({name: memory[name] for name in start}))
+        _copy(start.tensors, _tensors([memory[name] for name in ("w", "state", "own", "h")]))
         memory["total"].zero_()
         batch, at = _tensors(memory["batch"]), _tensors(memory["at"])
-        for t, (x, y) in enumerate(self.batches, start=1):
-            _copy((x, y), batch)
-            _copy(_tensors(optimizer.at(t)), at)
+        for t, pair in enumerate(self.batches, start=1):
+            _copy(pair, batch)
+            _copy(_tensors(start.optimizer.at(t)), at)
             self.record()
             for here, new in [(here, new.clone()) for here, new in self.moved]:  # two may have changed places
                 here.copy_(new)
@@ -121,143 +143,114 @@ class Ensemble:
                 memory["total"].zero_()
         return torch.stack(curve, dim=1)[: len(job.points)].cpu().numpy()
 
-    def _step(self, memory):
+    def _allocate(self, start: _Start, size: int) -> Memory:
+        w = start.w
+        memory = {
+            "w": w,
+            "state": start.state,
+            "own": start.own,
+            "batch": self.batches[0],
+            "total": torch.zeros(size, dtype=torch.promote_types(w.dtype, torch.float32)),
+            "h": start.optimizer.hyperparameters,
+            "at": start.optimizer.at(1),
+        }
+        return pytree.tree_map_only(torch.Tensor, lambda x: _own(x, w.device), memory)
+
+    def _recording(self, size: int) -> Recording:
+        memory = self.memory
+        changed = _tensors([memory["w"], memory["state"], memory["total"]])
+        fixed = [x for x in _tensors(memory["h"]) if not x.ndim]
+        key = self.training.identity, size
+        with ONE_AT_A_TIME:
+            if key not in _graphs:
+                _graphs.clear()
+                _graphs[key] = traced(self._step, memory)
+            return Recording(_graphs[key], (memory,), overwritten=changed, fixed=fixed)
+
+    def _step(self, memory: Memory) -> Memory:
         """One step of all members, from tensors to tensors."""
-
-        def loss(w, own, x, y):
-            shown = w / own["k"] if "k" in own else w
-            shown = shown * own["mask"] if "mask" in own else shown
-            with Columns():
-                value = self.training.loss(functional_call(self.module, self._tensors(shown), (x,)), y)
-            return own["c"] * value if "c" in own else value, value
-
         w, (x, y) = memory["w"], memory["batch"]
-        grads, values = vmap(grad(loss, has_aux=True), in_dims=(0, 0, None, None))(w, memory["own"], x, y)
+        gradients = vmap(grad(self._loss, has_aux=True), in_dims=(0, 0, None, None))
+        grads, values = gradients(w, memory["own"], x, y)
         with Columns():
             h = memory["h"] | memory["at"]
             updates, state = self.optimizer.step(h, self._named(grads), memory["state"], self._named(w))
         parts = [update.reshape(len(update), -1) for update in updates.values()]
         update = parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
         w = (w + update).to(w.dtype)
-        if "mask" in memory["own"]:
-            w = torch.where(memory["own"]["mask"] > 0, w, 0.0)  # 0/0 where there is nothing, with eps = 0
+        if self.training.masked:
+            w = torch.where(memory["own"]["mask"] > 0, w, 0.0)  # an update is 0/0 where there is nothing, with eps = 0
         return {"w": w, "state": state, "total": memory["total"] + values}
 
-    def _named(self, stacked):
+    def _loss(self, w: Tensor, own: Mapping[str, Tensor], x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """What one member minimizes, and its loss."""
+        scales = [(scale, own[name]) for name, scale in SCALES.items() if name in own]
+        for scale, factor in scales:
+            w = scale.read(w, factor)
+        if self.training.masked:
+            w = w * own["mask"]
+        with Columns():
+            value = self.training.loss_fn(functional_call(self.module, self._unpacked(w), (x,)), y)
+        minimized = value
+        for scale, factor in scales:
+            minimized = scale.scale_loss(minimized, factor)
+        return minimized, value
+
+    def _named(self, stack: Tensor) -> dict[str, Tensor]:
         """What the optimizer sees of a stack of flat parameters: one tensor where it can, which takes fewer calls."""
-        return {"all": stacked} if self.optimizer.coordinatewise else vmap(self._tensors)(stacked)
+        return {"all": stack} if self.optimizer.elementwise else vmap(self._unpacked)(stack)
 
-    def _tensors(self, flat):
-        return separated(flat, self.shapes)
+    def _unpacked(self, flat: Tensor) -> dict[str, Tensor]:
+        return unpacked(flat, self.shapes)
 
-    def _start(self, job):
-        """The optimizer, the parameters, its state and each member's own numbers, as they are before the first step."""
-        points = [self.training.fixed | point for point in job.points]
+    def _start(self, job: Job) -> _Start:
+        points = [{**self.training.fixed, **point} for point in job.points]
         points += [points[-1]] * (job.size - len(points))
         optimizer = self.training.optimizer(**arguments_of(self.training.optimizer, points, job.points[0]))
-        device = self.batches[0][0].device
-        keywords = [tuple(point[name] for name in self.training.largest) for point in points]
-        models = {values: self._parameters(job.seed, values) for values in dict.fromkeys(keywords)}
-        w = self._stacked(models, keywords, device)
-        own = {
-            name: torch.tensor([p[name] for p in points], dtype=torch.float64).to(w)
-            for name in ("k", "c")
-            if name in points[0]
-        }
+        w, own = self._stacks(job.seed, [tuple(point[name] for name in self.training.largest) for point in points])
+        for name, scale in SCALES.items():
+            if name in points[0]:
+                own[name] = torch.tensor([point[name] for point in points], dtype=torch.float64).to(w)
+                scale.store(w, own[name])
+        params = {"all": w} if optimizer.elementwise else vmap(self._unpacked)(w)
+        state = {buffer: x for buffer, x in optimizer.init(params).items() if buffer != "step"}
+        return _Start(optimizer, w, state, own)
+
+    def _stacks(self, seed: int, keywords: Sequence[tuple[Any, ...]]) -> tuple[Tensor, dict[str, Tensor]]:
+        """The initial parameters of members with these values of the model's keywords; where some are smaller, in
+        ``mask`` 1 for what is a parameter and 0 for what is not."""
+        models = {values: self._parameters(seed, values) for values in dict.fromkeys(keywords)}
+        w, own = self._stacked(models, keywords), {}
         if self.training.masked:
             ones = {values: pytree.tree_map(torch.ones_like, model) for values, model in models.items()}
-            own["mask"] = self._stacked(ones, keywords, device)
-        if "k" in own:
-            w *= own["k"][:, None]
-        params = {"all": w} if optimizer.coordinatewise else vmap(self._tensors)(w)
-        state = {buffer: x for buffer, x in optimizer.init(params).items() if buffer != "step"}
-        return {"optimizer": optimizer, "w": w, "state": state, "own": own}
+            own["mask"] = self._stacked(ones, keywords)
+        return w, own
 
-    def _stacked(self, models, keywords, device):
+    def _stacked(
+        self, models: Mapping[tuple[Any, ...], Mapping[str, Tensor]], keywords: Sequence[tuple[Any, ...]]
+    ) -> Tensor:
         """One after another, so that nothing is there twice."""
-        flat = {values: embedded(tensors, self.shapes) for values, tensors in models.items()}
+        flat = {values: packed(tensors, self.shapes) for values, tensors in models.items()}
         first = next(iter(flat.values()))
-        stack = torch.empty(len(keywords), len(first), dtype=first.dtype, device=device)
-        for row, values in zip(stack, keywords):
+        stack = torch.empty(len(keywords), len(first), dtype=first.dtype, device=self.batches[0][0].device)
+        for row, values in zip(stack, keywords, strict=True):
             row.copy_(flat[values])
         return stack
 
-    def _parameters(self, seed, values):
-        model = model_of(self.training, seed, dict(zip(self.training.largest, values)))
+    def _parameters(self, seed: int, values: tuple[Any, ...]) -> dict[str, Tensor]:
+        model = make_model(self.training.model, seed, dict(zip(self.training.largest, values, strict=True)))
         return {name: p.detach() for name, p in model.named_parameters()}
 
 
-def hyperparameters_of(optimizer):
-    """name → default, of an optimizer's arguments; and of the entries of a pair, such as "betas[0]"."""
-    defaults = {name: p.default for name, p in inspect.signature(optimizer).parameters.items()}
-    pairs = {name: default for name, default in defaults.items() if isinstance(default, tuple)}
-    return defaults | {f"{name}[{i}]": x for name, pair in pairs.items() for i, x in enumerate(pair)}
-
-
-def arguments_of(optimizer, points, own):
-    """The optimizer's arguments for these members: a 1-d tensor where they differ (a name in ``own``), and for lr."""
-    defaults = hyperparameters_of(optimizer)
-
-    def value(name, default):
-        if name in own or name == "lr":
-            return torch.tensor([point.get(name, default) for point in points], dtype=torch.float64)
-        return points[0].get(name, default)
-
-    return {
-        name: tuple(value(f"{name}[{i}]", x) for i, x in enumerate(points[0].get(name, default)))
-        if isinstance(default, tuple)
-        else value(name, default)
-        for name, default in defaults.items()
-        if "[" not in name
-    }
-
-
-def embedded(tensors, shapes):
-    """Tensors, each in the first corner of zeros of its shape; flat, one after another."""
-    parts = []
-    for name, shape in shapes.items():
-        parts.append(tensors[name].new_zeros(shape))
-        parts[-1][tuple(slice(n) for n in tensors[name].shape)] = tensors[name]
-    return torch.cat([part.flatten() for part in parts])
-
-
-def separated(flat, shapes):
-    """The tensors of these shapes of which a flat one is made up."""
-    parts = flat.split([shape.numel() for shape in shapes.values()])
-    return {name: part.view(shape) for (name, shape), part in zip(shapes.items(), parts)}
-
-
-def model_of(training, seed, keywords):
-    """A model as it starts; the random state stays what it was."""
-    with _alone, torch.random.fork_rng(devices=[]):
-        return training.model(seed=seed, **keywords)
-
-
-def batches_of(training, seed):
-    """The batches of a seed, on the device on which they train: their own, but for one that has no float64."""
-    with _alone, torch.random.fork_rng(devices=[]):
-        batches = list(training.batches(seed=seed))
-    if not batches or not all(_is_pair(batch) for batch in batches):
-        raise ValueError(
-            f"batches(seed={seed}) gave {len(batches)} batches, which are not all a pair of tensors (inputs, targets); "
-            "give at least one, and nothing else"
-        )
-    return [tuple(x.cpu() if x.device.type == "mps" else x for x in batch) for batch in batches]
-
-
-def _is_pair(batch):
-    return isinstance(batch, tuple | list) and len(batch) == 2 and all(map(torch.is_tensor, batch))
-
-
-def _tensors(tree):
+def _tensors(tree: Any) -> list[Tensor]:
     return [x for x in pytree.tree_leaves(tree) if torch.is_tensor(x)]
 
 
-def _copy(tensors, memory):
+def _copy(tensors: Iterable[Tensor], memory: Iterable[Tensor]) -> None:
     for new, here in zip(tensors, memory, strict=True):
         here.copy_(new)
 
 
-def _own(tensor, device):
+def _own(tensor: Tensor, device: torch.device) -> Tensor:
     """A copy in memory of its own, where each entry has its place."""
     return tensor.to(device).clone(memory_format=torch.contiguous_format)

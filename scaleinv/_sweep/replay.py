@@ -2,28 +2,47 @@
 
 A step of many small networks is some fifty operations on tensors of a few hundred kilobytes.  Called in the usual way
 each finds its kernel through several layers of Python and writes its result to fresh memory.  Here a call costs what
-the kernels cost: views are made once, memory is handed on from a result that is read no more to the next, and what
+the kernels cost: views are made once, a result that is not read any more hands its memory on to the next, and what
 acts on each entry by itself overwrites its argument.
 """
 
 import operator
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import torch
+from torch import Tensor
+from torch.fx import GraphModule, Node
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.fx.node import map_arg
 from torch.utils import _pytree as pytree
 
 aten = torch.ops.aten
 CONSTANTS = (aten.zeros_like, aten.ones_like, aten.full_like, aten.new_zeros, aten.new_ones, aten.new_full)
-OF_SHAPES = {packet.default for packet in CONSTANTS}  # what takes of a tensor nothing but its shape and type
+OF_SHAPES = {packet.default for packet in CONSTANTS}  # use only the shape and type of a tensor
+
+Operation = Any  # an overload of torch.ops, such as torch.ops.aten.add.Tensor
 
 
-def traced(function, *inputs):
+class Call(NamedTuple):
+    """An operation and its arguments, tensors in memory that stays."""
+
+    operation: Callable[..., Any]
+    args: tuple[Any, ...]
+    kwargs: Mapping[str, Any]
+
+
+def traced(function: Callable[..., Any], *inputs: Any) -> GraphModule:
     """The operations of ``function(*inputs)`` as a graph; nothing is computed.
 
     Args:
         function: from tensors (in dicts, tuples, …) to tensors, without random numbers and without branches on values.
         inputs: its arguments, of which only shapes and types count.  The graph takes them as one tuple.
+
+    >>> import torch
+    >>> graph = traced(lambda x: x * 2, torch.ones(3))
+    >>> graph((torch.tensor([1.0, 2.0, 3.0]),))
+    tensor([2., 4., 6.])
     """
     with torch.no_grad():
         graph = make_fx(lambda x: torch.func.functionalize(function)(*x), tracing_mode="fake")(inputs)
@@ -44,129 +63,197 @@ class Recording:
     Attributes:
         outputs: what the function returned, as tensors in memory that stays.
         nbytes: of the memory between inputs and outputs.
+
+    >>> import torch
+    >>> x = torch.tensor([1.0, 2.0])
+    >>> recording = Recording(traced(lambda x: x * 2, x), (x,))
+    >>> x += 1
+    >>> recording()
+    >>> recording.outputs
+    tensor([4., 6.])
     """
 
-    def __init__(self, graph, inputs, overwritten=(), fixed=()):
+    def __init__(
+        self, graph: GraphModule, inputs: Any, overwritten: Iterable[Tensor] = (), fixed: Iterable[Tensor] = ()
+    ) -> None:
         leaves = pytree.tree_leaves(inputs)
-        spare, fixed = ({i for i, x in enumerate(leaves) if any(x is y for y in few)} for few in (overwritten, fixed))
+        compiler = _Compiler(graph, leaves, _positions(overwritten, leaves), _positions(fixed, leaves))
         with torch.no_grad():
-            self._calls, self.nbytes, outputs = _compile(graph, leaves, spare, fixed)
-        self.inputs, self.outputs = inputs, pytree.tree_unflatten(outputs, graph._out_spec)
+            outputs = compiler.compile()
+        self._calls, self.nbytes = compiler.calls, compiler.memory.nbytes
+        spec: Any = graph._out_spec
+        self.inputs, self.outputs = inputs, pytree.tree_unflatten(outputs, spec)
 
     @torch.no_grad()
-    def __call__(self):
+    def __call__(self) -> None:
         for operation, args, kwargs in self._calls:
             operation(*args, **kwargs)
 
 
-def _compile(graph, inputs, spare, fixed):
-    """The calls, as (operation, args, kwargs) on tensors in memory that stays; its bytes; the outputs.
+def _positions(some: Iterable[Tensor], leaves: Sequence[Any]) -> set[int]:
+    some = list(some)
+    return {i for i, x in enumerate(leaves) if any(x is y for y in some)}
 
-    spare, fixed: positions of the inputs that may be overwritten, and of those that stay as they are.
+
+class _Compiler:
+    """From the nodes of a graph, in their order, to calls on tensors in memory that stays.
+
+    Args:
+        graph: of ``traced``.
+        inputs: the tensors that it reads.
+        spare: positions of the inputs that may be overwritten.
+        fixed: positions of the inputs that stay as they are.
+
+    Attributes:
+        calls: one for each node that is computed anew in each replay.
+        memory: of the results.
+        values: node → its tensors.
     """
-    nodes, memory = list(graph.graph.nodes), _Memory()
-    owner, last, constant = _lifetimes(nodes, fixed)
-    value, calls, given = {}, [], iter(enumerate(inputs))
-    for i, node in enumerate(nodes):
-        args, kwargs = map_arg(node.args, value.get), map_arg(node.kwargs, value.get)
-        if node.op == "placeholder":
-            position, value[node] = next(given)
-            if position in spare:
-                memory.lend(node, value[node])
-        elif node.op == "get_attr":
-            value[node] = getattr(graph, node.target)
-        elif node.op == "output":
-            return calls, memory.nbytes, [args[0]] if isinstance(args[0], torch.Tensor) else list(args[0])
-        elif owner[node] is not node or constant[node]:
-            value[node] = node.target(*args, **kwargs)  # once
-            if owner[node] is node:
-                memory.nbytes += sum(x.nbytes for x in pytree.tree_leaves(value[node]) if torch.is_tensor(x))
-        else:
-            dying = [x for x in dict.fromkeys(owner[a] for a in node.all_input_nodes) if last[x] == i]
-            reused = _overwritable(node, [x for x in node.all_input_nodes if owner[x] in dying], value, owner, memory)
-            if reused is not None:
-                memory.pass_on(owner[reused], node)
-                value[node] = value[reused]
+
+    def __init__(self, graph: GraphModule, inputs: Sequence[Any], spare: set[int], fixed: set[int]) -> None:
+        self.graph, self.inputs, self.spare = graph, iter(enumerate(inputs)), spare
+        self.nodes = list(graph.graph.nodes)
+        self.owner, self.last_read, self.constant = _lifetimes(self.nodes, fixed)
+        self.calls: list[Call] = []
+        self.memory = _Memory()
+        self.values: dict[Node, Any] = {}
+
+    def compile(self) -> list[Any]:
+        """Make all calls, and return the graph's outputs."""
+        for i, node in enumerate(self.nodes):
+            if node.op == "placeholder":
+                self._read_input(node)
+            elif node.op == "get_attr":
+                self.values[node] = getattr(self.graph, str(node.target))
+            elif node.op == "output":
+                (outputs,), _ = self._arguments(node)
+                return [outputs] if isinstance(outputs, Tensor) else list(outputs)
+            elif self.owner[node] is not node or self.constant[node]:
+                self._compute_once(node)
             else:
-                value[node] = pytree.tree_map_only(torch.Tensor, lambda x: memory.take(node, x), node.meta["val"])
-            calls.append(_call(node.target, args, kwargs, value[node]))
-            for x in dying:
-                memory.free(x)
+                self._compute_each_time(node, i)
+        raise AssertionError("a graph ends with its output")
 
+    def _arguments(self, node: Node) -> tuple[Any, Any]:
+        return map_arg(node.args, self.values.get), map_arg(node.kwargs, self.values.get)
 
-def _lifetimes(nodes, fixed):
-    """Whose memory each node's value lies in; where in the list that memory is last read; what is always the same."""
-    owner, last, constant = {}, {}, {}
-    for i, node in enumerate(nodes):
-        of_inputs = all(constant[x] for x in node.all_input_nodes) or node.target in OF_SHAPES
-        constant[node] = i in fixed if node.op == "placeholder" else of_inputs
-        views = node.op == "call_function" and (node.target is operator.getitem or _is_view(node.target))
-        owner[node] = owner[node.args[0]] if views else node
-        for x in node.all_input_nodes:
-            last[owner[x]] = i if node.op != "output" else len(nodes)
-        last.setdefault(owner[node], i)
-    return owner, last, constant
+    def _read_input(self, node: Node) -> None:
+        position, self.values[node] = next(self.inputs)
+        if position in self.spare:
+            self.memory.lend(node, self.values[node])
 
+    def _compute_once(self, node: Node) -> None:
+        """A view, whose memory stays, or what follows from fixed inputs alone."""
+        operation: Operation = node.target
+        args, kwargs = self._arguments(node)
+        self.values[node] = operation(*args, **kwargs)
+        if self.owner[node] is node:
+            self.memory.nbytes += sum(x.nbytes for x in pytree.tree_leaves(self.values[node]) if torch.is_tensor(x))
 
-def _is_view(operation):
-    returns = operation._schema.returns
-    return operation is aten._unsafe_view.default or any(r.alias_info and not r.alias_info.is_write for r in returns)
+    def _compute_each_time(self, node: Node, i: int) -> None:
+        """Where an argument is that is not read any more, or else in memory of its own."""
+        args, kwargs = self._arguments(node)
+        dying = [x for x in dict.fromkeys(self.owner[a] for a in node.all_input_nodes) if self.last_read[x] == i]
+        reused = self._overwritable(node, [x for x in node.all_input_nodes if self.owner[x] in dying])
+        if reused is not None:
+            self.memory.pass_on(self.owner[reused], node)
+            self.values[node] = self.values[reused]
+        else:
+            take = self.memory.take
+            self.values[node] = pytree.tree_map_only(torch.Tensor, lambda x: take(node, x), node.meta["val"])
+        self.calls.append(_call(node.target, args, kwargs, self.values[node]))
+        for x in dying:
+            self.memory.free(x)
 
-
-def _overwritable(node, candidates, value, owner, memory):
-    """Of the arguments that nobody reads afterwards, one whose memory the result fits; where each entry of the result
-    depends on the same entry of the arguments only."""
-    if torch.Tag.pointwise not in node.target.tags:
+    def _overwritable(self, node: Node, candidates: Iterable[Node]) -> Node | None:
+        """Of the arguments that are not read afterwards, one whose memory the result fits; if each entry of the result
+        depends on the same entry of the arguments only."""
+        operation: Operation = node.target
+        if torch.Tag.pointwise not in operation.tags:
+            return None
+        result = node.meta["val"]
+        owners = [self.owner[x] for x in node.all_input_nodes]
+        for x in candidates:
+            here = self.values[x]
+            same = (here.shape, here.stride(), here.dtype) == (result.shape, result.stride(), result.dtype)
+            alone = owners.count(self.owner[x]) == 1  # read in no other order meanwhile
+            if same and alone and self.memory.holds_only(self.owner[x], here):
+                return x
         return None
-    result = node.meta["val"]
-    for x in candidates:
-        there = value[x]
-        same = (there.shape, there.stride(), there.dtype) == (result.shape, result.stride(), result.dtype)
-        alone = [owner[y] for y in node.all_input_nodes].count(owner[x]) == 1  # read in no other order meanwhile
-        if same and alone and memory.holds_only(owner[x], there):
-            return x
-    return None
 
 
-def _call(operation, args, kwargs, out):
+class _Lifetimes(NamedTuple):
+    owner: dict[Node, Node]  # the node in whose memory a node's value lies
+    last_read: dict[Node, int]  # where in the list the memory of an owner is last read
+    constant: dict[Node, bool]  # whether the value is the same in each replay
+
+
+def _lifetimes(nodes: Sequence[Node], fixed: Collection[int]) -> _Lifetimes:
+    owner: dict[Node, Node] = {}
+    last_read: dict[Node, int] = {}
+    constant: dict[Node, bool] = {}
+    for i, node in enumerate(nodes):
+        follows = all(constant[x] for x in node.all_input_nodes) or node.target in OF_SHAPES
+        constant[node] = i in fixed if node.op == "placeholder" else follows
+        owner[node] = owner[node.all_input_nodes[0]] if _is_view(node) else node
+        for x in node.all_input_nodes:
+            last_read[owner[x]] = i if node.op != "output" else len(nodes)
+        last_read.setdefault(owner[node], i)
+    return _Lifetimes(owner, last_read, constant)
+
+
+def _is_view(node: Node) -> bool:
+    operation: Operation = node.target
+    if node.op != "call_function":
+        return False
+    if operation is operator.getitem or operation is aten._unsafe_view.default:
+        return True
+    return any(r.alias_info and not r.alias_info.is_write for r in operation._schema.returns)
+
+
+def _call(operation: Operation, args: tuple[Any, ...], kwargs: Mapping[str, Any], out: Any) -> Call:
     """The operation as a call that leaves its result in ``out``: in place, or by its out= variant, or by a copy."""
     if args and args[0] is out:
         in_place = _variant(getattr(aten, operation._schema.name.split("::")[1] + "_", None), operation, 0)
         if in_place:
-            return in_place, args, kwargs
+            return Call(in_place, args, kwargs)
     if operation is aten._to_copy.default:
-        return aten.copy_.default, (out, args[0]), {}
-    with_out = isinstance(out, torch.Tensor) and _variant(operation.overloadpacket, operation, 1)
+        return Call(aten.copy_.default, (out, args[0]), {})
+    with_out = isinstance(out, Tensor) and _variant(operation.overloadpacket, operation, 1)
     if with_out:
         (name,) = (a.name for a in with_out._schema.arguments if a.is_out)
-        return with_out, args, {**kwargs, name: out}
-
-    def copied():
-        for here, x in zip(pytree.tree_leaves(out), pytree.tree_leaves(operation(*args, **kwargs))):
-            if isinstance(here, torch.Tensor):
-                here.copy_(x)
-
-    return copied, (), {}
+        return Call(with_out, args, {**kwargs, name: out})
+    return Call(_copy_result, (operation, args, kwargs, out), {})
 
 
-def _variant(packet, operation, outs):
-    """The overload in a packet that takes the operation's arguments, and so many out= arguments besides."""
+def _copy_result(operation: Operation, args: tuple[Any, ...], kwargs: Mapping[str, Any], out: Any) -> None:
+    results = pytree.tree_leaves(operation(*args, **kwargs))
+    for here, x in zip(pytree.tree_leaves(out), results, strict=True):
+        if isinstance(here, Tensor):
+            here.copy_(x)
+
+
+def _variant(packet: Any, operation: Operation, outs: int) -> Operation | None:
+    """The overload in a packet that takes the operation's arguments, and this number of out= arguments besides."""
     wanted = [(a.name, a.type) for a in operation._schema.arguments]
     for name in packet.overloads() if packet else ():
         arguments = getattr(packet, name)._schema.arguments
-        given = [(a.name, a.type) for a in arguments if not a.is_out]
-        if given == wanted and len(arguments) == len(given) + outs:
+        without_out = [(a.name, a.type) for a in arguments if not a.is_out]
+        if without_out == wanted and len(arguments) == len(without_out) + outs:
             return getattr(packet, name)
     return None
 
 
 class _Memory:
-    """Blocks of bytes: taken by nodes for their results, freed by their last readers, taken again."""
+    """Blocks of bytes: taken by nodes for their results, freed after they are last read, taken again."""
 
-    def __init__(self):
-        self.nbytes, self.spare, self.blocks, self.lent = 0, {}, {}, []
+    def __init__(self) -> None:
+        self.nbytes = 0
+        self.spare: dict[tuple[int, torch.device], list[Tensor]] = {}
+        self.blocks: dict[Node, list[Tensor]] = {}
+        self.lent: list[Tensor] = []
 
-    def take(self, node, like):
+    def take(self, node: Node, like: Tensor) -> Tensor:
         size = like.untyped_storage().nbytes()
         spare = self.spare.setdefault((size, like.device), [])
         if not spare:
@@ -176,19 +263,19 @@ class _Memory:
         self.blocks.setdefault(node, []).append(block)
         return block.view(like.dtype).as_strided(like.shape, like.stride())
 
-    def lend(self, node, tensor):
+    def lend(self, node: Node, tensor: Tensor) -> None:
         """The memory of an input that may be overwritten."""
         self.blocks[node] = [tensor]
         self.lent.append(tensor)
 
-    def holds_only(self, node, tensor):
+    def holds_only(self, node: Node, tensor: Tensor) -> bool:
         blocks = self.blocks.get(node, ())
         return len(blocks) == 1 and blocks[0].nbytes == tensor.nbytes
 
-    def pass_on(self, old, new):
+    def pass_on(self, old: Node, new: Node) -> None:
         self.blocks[new] = self.blocks.pop(old)
 
-    def free(self, node):
+    def free(self, node: Node) -> None:
         for block in self.blocks.pop(node, ()):
             if not any(block is x for x in self.lent):
                 self.spare[block.nbytes, block.device].append(block)

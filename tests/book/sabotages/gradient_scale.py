@@ -30,12 +30,12 @@ SABOTAGES = [
         "eps follows",
         {"weights(optim.Adam, adam, k=k,": "weights(optim.Adam, convert(optim.Adam, adam, loss=k), k=k,"},
     ),
-    (["1.10 best lr"], "eps is kept", {"LR, eps=lambda c: 1e-8 * c": "LR"}),
+    (["1.10 best lr"], "eps is kept", {"LR, eps=lambda loss: 1e-8 * loss": "LR"}),
     (["1.10 SGD"], "Adam for SGD", {"losses(optimizers.sgd": "losses(optimizers.adam"}),
     (["1.11 eps kept, c ≥ 1e-4"], "from c = 1e-7 on", {"line[6:]": "line[3:]"}),
     (
         ["1.11 eps kept, c ≤ 1e-8", "1.11 where they meet"],
         "eps follows",
-        {"losses(optimizers.adam, LR)": "losses(optimizers.adam, LR, eps=lambda c: 1e-8 * c)"},
+        {"losses(optimizers.adam, LR)": "losses(optimizers.adam, LR, eps=lambda loss: 1e-8 * loss)"},
     ),
 ]

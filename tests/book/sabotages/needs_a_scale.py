@@ -55,14 +55,14 @@ SABOTAGES = [
         ["5.17"],
         "Adam and SGD change places",
         {
-            "optimizers.adam, lr=WIDE, k=KS, eps=lambda k: 1e-8 / k": "optimizers.sgd, lr=WIDE, k=KS",
-            "optimizers.sgd, lr=WIDE, k=KS": "optimizers.adam, lr=WIDE, k=KS",
+            "optimizers.adam, lr=WIDE, weight=KS, eps=lambda weight: 1e-8 / weight": "optimizers.sgd, lr=WIDE, weight=KS",
+            "optimizers.sgd, lr=WIDE, weight=KS": "optimizers.adam, lr=WIDE, weight=KS",
         },
     ),
     (
         ["5.18 gain ≤ 1", "5.18 SGD"],
         "the same function in other numbers",
-        {"lr=NEAR, gain=GAINS)": 'lr=WIDE, k=GAINS).rename(k="gain")'},
+        {"lr=NEAR, gain=GAINS)": 'lr=WIDE, weight=GAINS).rename(weight="gain")'},
     ),
     (["5.18 gain ≥ 8"], "SGD for Adam", {"optimizers.adam, lr=NEAR": "optimizers.sgd, lr=NEAR"}),
     (["5.19"], "before and after change places", {"rms(w[0]), rms(w[-1])": "rms(w[-1]), rms(w[0])"}),
@@ -70,8 +70,8 @@ SABOTAGES = [
         ["5.20"],
         "lr follows the scale",
         {
-            "optimizers.adam, lr=1e-3": "optimizers.adam, lr=lambda k: 0.04 * k",
-            "optimizers.sgd, lr=1e-3": "optimizers.sgd, lr=lambda k: k**2",
+            "optimizers.adam, lr=1e-3": "optimizers.adam, lr=lambda weight: 0.04 * weight",
+            "optimizers.sgd, lr=1e-3": "optimizers.sgd, lr=lambda weight: weight**2",
         },
     ),
 ]

@@ -3,8 +3,8 @@
 TILTED = """
 def tilted(loss):
     import xarray
-    steps = [round(9 * float(np.log10(k)) / 2) for k in loss.k]
-    return xarray.concat([loss.isel(k=i).shift(lr=n) for i, n in enumerate(steps)], loss.k)
+    steps = [round(9 * float(np.log10(k)) / 2) for k in loss.weight]
+    return xarray.concat([loss.isel(weight=i).shift(lr=n) for i, n in enumerate(steps)], loss.weight)
 
 
 def losses("""
@@ -68,12 +68,12 @@ measured = {cls: infer_units(clamped(cls),"""
         ["4.12 Adam, slope", "4.12 AdamW", "4.12 SGD", "4.12 LAMB"],
         "lr goes up with the square root of the scale besides",
         {
-            "    return found.loss.isel(step=-1)\n": "    return tilted(found.loss.isel(step=-1))\n",
+            "    return result.losses.isel(step=-1)\n": "    return tilted(result.losses.isel(step=-1))\n",
             "def losses(": TILTED,
         },
     ),
     (["4.13 difference", "4.13 and"], "cases 2 and 3 change places", {"for n, (k, lr) in CASES": SWAPPED}),
-    (["4.14"], "λ follows the scale", {'"weight_decay": 1.0': '"weight_decay": lambda k: 1 / k'}),
+    (["4.14"], "λ follows the scale", {'"weight_decay": 1.0': '"weight_decay": lambda weight: 1 / weight'}),
     (
         ["4.15 over lr/kᵇ"],
         "SGD's lr has Adam's unit, and the others none",

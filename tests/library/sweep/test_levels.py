@@ -11,7 +11,7 @@ from scaleinv import curves as module
 from scaleinv.curves import Slope, level_lines, slope
 
 LR = 2.0 ** np.arange(-8, 9)
-K = xarray.DataArray([1.0, 2.0, 4.0, 8.0], dims="k", coords={"k": [1.0, 2.0, 4.0, 8.0]})
+K = xarray.DataArray([1.0, 2.0, 4.0, 8.0], dims="weight", coords={"weight": [1.0, 2.0, 4.0, 8.0]})
 SEEDS = xarray.DataArray([0.0, 0.1, 0.3], dims="seed", coords={"seed": [3, 5, 8]})
 
 
@@ -22,7 +22,7 @@ def along_lr(values, lr=None):
 
 
 def scaled(b, lr=LR, seeds=SEEDS):
-    """A curved loss that depends on lr and k only by lr / k**b, and falls throughout."""
+    """A curved loss that depends on lr and the scale k only by lr / k**b, and falls throughout."""
     return 3.0 - np.tanh(0.3 * np.log(along_lr(lr, lr) / K**b) - seeds)
 
 
@@ -34,7 +34,7 @@ def lines_of(*exponents):
 @pytest.mark.parametrize("b", [0, 1, 2])
 def test_the_slope_of_a_loss_of_lr_over_a_power_of_k_is_that_power(b):
     lines = level_lines(scaled(b), [2.9, 3.1, 3.4])
-    assert dict(lines.sizes) == {"level": 3, "k": 4, "seed": 3} and lines.notnull().all()
+    assert dict(lines.sizes) == {"level": 3, "weight": 4, "seed": 3} and lines.notnull().all()
     found = slope(lines)
     assert isinstance(found, Slope) and found.lines == 9
     assert found.value == pytest.approx(b, abs=1e-12) and found.error == pytest.approx(0, abs=1e-12)
@@ -87,37 +87,37 @@ def test_what_diverges_after_the_fall_leaves_the_line_alone(bad):
 
 def test_one_point_without_a_line_leaves_the_others_alone():
     loss = scaled(1)
-    lines, whole = level_lines(loss.where((loss.k != 2.0) | (loss.seed != 5)), [3.1]), level_lines(loss, [3.1])
-    assert np.isnan(lines.sel(k=2.0, seed=5)).all() and int(lines.isnull().sum()) == 1
-    xarray.testing.assert_equal(lines, whole.where((whole.k != 2.0) | (whole.seed != 5)))
+    lines, whole = level_lines(loss.where((loss.weight != 2.0) | (loss.seed != 5)), [3.1]), level_lines(loss, [3.1])
+    assert np.isnan(lines.sel(weight=2.0, seed=5)).all() and int(lines.isnull().sum()) == 1
+    xarray.testing.assert_equal(lines, whole.where((whole.weight != 2.0) | (whole.seed != 5)))
     assert slope(lines) == pytest.approx((1.0, 0.0, 3), abs=1e-12)
 
 
 def test_the_order_of_the_axes_and_of_the_points_on_them_is_nothing():
     loss, order = scaled(2), np.random.default_rng(0).permutation(len(LR))
     lines = level_lines(loss, [2.9, 3.1])
-    for same in (loss.isel(lr=order), loss.transpose("seed", "k", "lr"), loss.transpose("k", "lr", "seed")):
+    for same in (loss.isel(lr=order), loss.transpose("seed", "weight", "lr"), loss.transpose("weight", "lr", "seed")):
         other = level_lines(same, [2.9, 3.1])
         xarray.testing.assert_identical(other.transpose(*lines.dims), lines)
-        assert slope(other.isel(k=[2, 0, 3, 1])) == pytest.approx((2.0, 0.0, 6), abs=1e-12)
+        assert slope(other.isel(weight=[2, 0, 3, 1])) == pytest.approx((2.0, 0.0, 6), abs=1e-12)
 
 
 def test_levels_and_other_dimensions_keep_their_coordinates_the_name_and_the_unit():
     loss = scaled(1).assign_coords(run=("seed", ["a", "b", "c"]), batch=32, note=("lr", LR))
     loss["lr"].attrs["units"] = "W"
-    loss["k"].attrs["units"] = "m"
+    loss["weight"].attrs["units"] = "m"
     lines = level_lines(loss, [3.4, 2.9])
     assert lines.dims[0] == "level" and lines.level.values.tolist() == [3.4, 2.9]
-    assert lines.name == "lr" and lines.attrs == {"units": "W"} and lines.k.attrs == {"units": "m"}
-    assert set(lines.coords) == {"level", "k", "seed", "run", "batch"}
-    for name in ("k", "seed", "run", "batch"):
+    assert lines.name == "lr" and lines.attrs == {"units": "W"} and lines.weight.attrs == {"units": "m"}
+    assert set(lines.coords) == {"level", "weight", "seed", "run", "batch"}
+    for name in ("weight", "seed", "run", "batch"):
         xarray.testing.assert_equal(lines[name].drop_vars("level", errors="ignore"), loss[name])
-    one = level_lines(loss.sel(k=4.0, seed=8), 2.9)
-    assert one.dims == ("level",) and one.item() == pytest.approx(lines.sel(level=2.9, k=4.0, seed=8).item())
+    one = level_lines(loss.sel(weight=4.0, seed=8), 2.9)
+    assert one.dims == ("level",) and one.item() == pytest.approx(lines.sel(level=2.9, weight=4.0, seed=8).item())
 
 
 def test_another_axis_can_be_named():
-    loss = scaled(1).rename(lr="eps", k="width")
+    loss = scaled(1).rename(lr="eps", weight="width")
     lines = level_lines(loss, [2.9, 3.1], along="eps")
     assert lines.name == "eps" and slope(lines, over="width") == pytest.approx((1.0, 0.0, 6), abs=1e-12)
 
@@ -141,12 +141,12 @@ def test_a_slope_is_the_mean_over_the_lines_and_its_error_the_standard_error_of_
 
 
 def test_a_slope_is_fitted_by_least_squares_to_the_points_that_are_there():
-    bent = xarray.DataArray([[0.0, 1.0, 1.0, 2.0], [0.0, 1.0, 2.0, np.nan]], {"k": K.k}, ["level", "k"])
+    bent = xarray.DataArray([[0.0, 1.0, 1.0, 2.0], [0.0, 1.0, 2.0, np.nan]], {"weight": K.weight}, ["level", "weight"])
     assert slope(2.0**bent) == pytest.approx((0.8, 0.2, 2))
 
 
 def test_the_error_vanishes_for_exact_lines_and_grows_with_the_noise():
-    noise = xarray.DataArray(np.random.default_rng(1).normal(size=(30, 4)), dims=["level", "k"])
+    noise = xarray.DataArray(np.random.default_rng(1).normal(size=(30, 4)), dims=["level", "weight"])
     exact, little, much = (slope(0.1 * K**2 * np.exp(size * noise)) for size in (0.0, 0.01, 0.1))
     assert exact == pytest.approx((2.0, 0.0, 30), abs=1e-12)
     assert 1e-4 < little.error and much.error == pytest.approx(10 * little.error)
@@ -162,8 +162,8 @@ def test_noise_in_the_losses_shows_in_the_error():
 
 
 BAD_AXES = [
-    (lambda a, name: a.rename({name: "other"}), "{!r} is no dimension of the array; it has ["),
-    (lambda a, name: a.isel({name: 0}), "{!r} is no dimension of the array; it has ["),
+    (lambda a, name: a.rename({name: "other"}), "{!r} is not a dimension of the array; it has ["),
+    (lambda a, name: a.isel({name: 0}), "{!r} is not a dimension of the array; it has ["),
     (lambda a, name: a.drop_vars(name), "the coordinate {!r} has to be at least two positive numbers"),
     (lambda a, name: a.assign_coords({name: [0.0, *a[name].values[1:]]}), "{!r} has to be at least two positive"),
     (lambda a, name: a.assign_coords({name: -a[name].values}), "{!r} has to be at least two positive numbers"),
@@ -178,14 +178,18 @@ AXIS_IDS = "absent scalar without-coordinate zero negative nan inf one-point".sp
 def test_an_axis_on_which_nothing_can_be_found_is_refused_by_name(spoil, message):
     with pytest.raises(ValueError, match=re.escape(message.format("lr"))):
         level_lines(spoil(scaled(1), "lr"), [3.1])
-    with pytest.raises(ValueError, match=re.escape(message.format("k"))):
-        slope(spoil(lines_of(1.0, 2.0), "k"))
+    with pytest.raises(ValueError, match=re.escape(message.format("weight"))):
+        slope(spoil(lines_of(1.0, 2.0), "weight"))
 
 
 def test_a_missing_axis_is_refused_with_those_there_are():
-    with pytest.raises(ValueError, match=re.escape("'eps' is no dimension of the array; it has ['lr', 'k', 'seed']")):
+    with pytest.raises(
+        ValueError, match=re.escape("'eps' is not a dimension of the array; it has ['lr', 'weight', 'seed']")
+    ):
         level_lines(scaled(1), [3.1], along="eps")
-    with pytest.raises(ValueError, match=re.escape("'width' is no dimension of the array; it has ['k', 'level']")):
+    with pytest.raises(
+        ValueError, match=re.escape("'width' is not a dimension of the array; it has ['weight', 'level']")
+    ):
         slope(lines_of(1.0, 2.0), over="width")
 
 
@@ -198,14 +202,16 @@ def test_a_single_line_is_refused_as_it_has_no_error():
 
 
 def lines_without(missing):
-    """Three lines k, the second without its points at the ``missing`` k."""
+    """Three lines over the weight scale, the second without its points at the ``missing`` scales."""
     lines = lines_of(1.0, 1.0, 1.0).assign_coords(level=[1, 2, 3])
-    return lines.where(~(lines.k.isin(missing) & (lines.level == 2)))
+    return lines.where(~(lines.weight.isin(missing) & (lines.level == 2)))
 
 
 @pytest.mark.parametrize("missing", [[2.0, 4.0], [1.0, 2.0, 4.0, 8.0]])
 def test_lines_of_fewer_than_three_points_are_counted_and_refused_with_a_way_out(missing):
-    message = "1 of 3 lines have fewer than three points over 'k'; drop levels that the loss seldom falls to, or widen"
+    message = (
+        "1 of 3 lines have fewer than three points over 'weight'; drop levels that the loss seldom falls to, or widen"
+    )
     with pytest.raises(ValueError, match=re.escape(message)):
         slope(lines_without(missing))
 

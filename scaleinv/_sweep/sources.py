@@ -1,0 +1,45 @@
+"""The models and batches of a sweep, made without a change of torch's random state.
+
+Threads share that state: they make models and batches, and trace steps, one at a time.
+"""
+
+import threading
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+Batch = tuple[Tensor, Tensor]  # inputs, targets
+
+ONE_AT_A_TIME = threading.RLock()
+
+
+def make_model(model: Callable[..., nn.Module], seed: int, keywords: Mapping[str, Any]) -> nn.Module:
+    """A model before training."""
+    with ONE_AT_A_TIME, torch.random.fork_rng(devices=[]):
+        return model(seed=seed, **keywords)
+
+
+def make_batches(batches: Callable[..., Any], seed: int) -> list[Batch]:
+    """The batches of a seed, on the device that trains on them: their own, or the CPU if that has no float64.
+
+    Raises:
+        ValueError: if there is none, or one is not a pair of tensors.
+    """
+    with ONE_AT_A_TIME, torch.random.fork_rng(devices=[]):
+        pairs = list(batches(seed=seed))
+    if not pairs or not all(_is_pair(pair) for pair in pairs):
+        raise ValueError(
+            f"batches(seed={seed}) gave {len(pairs)} batches, which are not all a pair of tensors (inputs, targets); "
+            "give at least one, and nothing else"
+        )
+    return [(_on_device(inputs), _on_device(targets)) for inputs, targets in pairs]
+
+
+def _is_pair(pair: Any) -> bool:
+    return isinstance(pair, tuple | list) and len(pair) == 2 and all(map(torch.is_tensor, pair))
+
+
+def _on_device(x: Tensor) -> Tensor:
+    return x.cpu() if x.device.type == "mps" else x
