@@ -1,7 +1,7 @@
 r"""How large a step of Adam is, in closed form: m/√v under noise, at worst and under drift, and where it leads.
 
 Arguments are numbers or tensors that broadcast; results are float64 tensors on the CPU.  An argument outside its
-range raises ValueError, one that is no number TypeError; both name it, its value and what to pass instead.
+range raises ValueError, one that is not a number TypeError; both name it, its value and what to pass instead.
 
 Throughout, m = β₁·m + (1 − β₁)·g and v = β₂·v + (1 − β₂)·g², ε = 0, so that a step of Adam is lr·m̂/√v̂.  For
 one coordinate, μ and σ are the gradient's mean and standard deviation, s = \|μ\|/σ its signal-to-noise ratio and ρ
@@ -9,6 +9,7 @@ its autocorrelation at lag one: ρᵏ at lag k, as in an AR(1) process, x ← ρ
 """
 
 import torch
+from torch import Tensor
 
 from scaleinv._checks import CORRELATION, POSITIVE_RATE, SLOW_RATE, STEPS_OR_INFINITE, checked
 
@@ -17,8 +18,10 @@ __all__ = [
     "largest_update_gradients", "update_rms",
 ]  # fmt: skip
 
+Number = float | Tensor
 
-def update_rms(beta1, beta2=1.0, *, snr=0.0, autocorrelation=0.0):
+
+def update_rms(beta1: Number, beta2: Number = 1.0, *, snr: Number = 0.0, autocorrelation: Number = 0.0) -> Tensor:
     r"""RMS(m/√v) for stationary gradients: a step of Adam in units of lr.
 
     ::
@@ -31,8 +34,8 @@ def update_rms(beta1, beta2=1.0, *, snr=0.0, autocorrelation=0.0):
 
     For β₂ < 1 v is noisy, and correlated with m.  To second order in v − E[v],
     E[m²/v] = E[m²]/E[v]·(1 − x) with x = Cov(m², v)/(E[m²]·E[v]) − Var(v)/E[v]²; both are sums of geometric
-    series for normally distributed gradients.  1/(1 + x) in place of 1 − x agrees to that order, and beyond it
-    misses less.
+    series for normally distributed gradients.  1/(1 + x) in place of 1 − x agrees to that order, and is closer
+    beyond it.
 
     Args:
         beta1: β₁ in [0, 1).
@@ -41,12 +44,15 @@ def update_rms(beta1, beta2=1.0, *, snr=0.0, autocorrelation=0.0):
         autocorrelation: ρ in (−1, 1).
 
     Returns:
-        A pure number, 1 for β₁ = s = 0 and β₂ → 1, and 1 for s = ∞; NaN where x ≤ −1, far outside of what follows.
+        A pure number, 1 for β₁ = s = 0 and β₂ → 1, and 1 for s = ∞; NaN where x ≤ −1, far outside the range below.
 
-    Validity: the largest miss of simulations with normal gradients, β₁ ≤ 0.9 and s ≤ 1, at β₂ = 0.99, 0.95, 0.9, 0.8:
-    0.3, 1, 2, 4 % for \|ρ\| ≤ ½ and 1, 2, 3, 4 % at ρ = 0.9.  That of the limit β₂ = 1 is 2, 7, 9, 13 % and 6, 15, 17,
-    14 %.  For another distribution and s = ρ = 0, x takes the factor (kurtosis − 1)/2.  Needs gradients that have been
-    stationary for several times 1/(1 − β₂) steps.
+    Validity: the largest relative error against simulations with normal gradients, β₁ ≤ 0.9 and s ≤ 1, at β₂ = 0.99,
+    0.95, 0.9, 0.8: 0.3, 1, 2, 4 % for \|ρ\| ≤ ½ and 1, 2, 3, 4 % at ρ = 0.9.  That of the limit β₂ = 1 is 2, 7, 9,
+    13 % and 6, 15, 17, 14 %.  For another distribution and s = ρ = 0, x is multiplied by (kurtosis − 1)/2.  The
+    gradients have to have been stationary for several times 1/(1 − β₂) steps.
+
+    Raises:
+        TypeError, ValueError: see the module's docstring.
 
     >>> import torch
     >>> from scaleinv.laws import update_rms
@@ -68,8 +74,8 @@ def update_rms(beta1, beta2=1.0, *, snr=0.0, autocorrelation=0.0):
     return torch.where(x > -1, square / (1 + x), torch.nan).sqrt()
 
 
-def largest_update(beta1, beta2, *, step=None, bias_correction=True):
-    r"""The largest \|m/√v\| that any gradients can cause: a bound of Adam's step in units of lr.
+def largest_update(beta1: Number, beta2: Number, *, step: Number | None = None, bias_correction: bool = True) -> Tensor:
+    r"""The largest \|m/√v\| that any gradients can cause: a bound on Adam's step in units of lr.
 
     ::
 
@@ -79,7 +85,7 @@ def largest_update(beta1, beta2, *, step=None, bias_correction=True):
     Derivation: with aᵢ = (1−β₁)·β₁ⁱ and bᵢ = (1−β₂)·β₂ⁱ, m = Σ aᵢ·g and v = Σ bᵢ·g² over the t gradients so far, at
     lags i = 0 … t−1.  By Cauchy and Schwarz \|m\| ≤ Σ (aᵢ/√bᵢ)·(√bᵢ·\|g\|) ≤ √(Σ aᵢ²/bᵢ)·√v, with equality for
     g ∝ aᵢ/bᵢ (``largest_update_gradients``).  Kingma & Ba (2015), arXiv 1412.6980, section 2.1, give a smaller number,
-    (1−β₁)/√(1−β₂) or 1, which is no bound: it is m/√v after a single gradient among zeros.
+    (1−β₁)/√(1−β₂) or 1, which is not a bound: it is m/√v after a single gradient among zeros.
 
     Args:
         beta1, beta2: β₁, β₂ in [0, 1).
@@ -87,8 +93,8 @@ def largest_update(beta1, beta2, *, step=None, bias_correction=True):
         bias_correction: whether m and v are divided by 1 − β₁ᵗ and 1 − β₂ᵗ, as Adam does.
 
     Returns:
-        A pure number, exact for every t.  With bias correction it is 1 at t = 1, and for β₁ = β₂ at every t.  For
-        β₁² ≥ β₂ the limit is infinite, for no bound holds at all t, and for β₂ = 0 < β₁ any t > 1 is.
+        A pure number, exact for every t.  With bias correction it is 1 at t = 1, and for β₁ = β₂ at every t.  It is
+        infinite in the limit for β₁² ≥ β₂, where no bound holds at all t, and at every t > 1 for β₂ = 0 < β₁.
 
     >>> from scaleinv.laws import largest_update
     >>> largest_update(0.9, 0.999)
@@ -103,7 +109,7 @@ def largest_update(beta1, beta2, *, step=None, bias_correction=True):
     return bound * (1 - b2**t).sqrt() / (1 - b1**t) if bias_correction else bound
 
 
-def largest_update_gradients(beta1, beta2, steps):
+def largest_update_gradients(beta1: Number, beta2: Number, steps: Number) -> Tensor:
     r"""Gradients g₁ … g_T for which \|m/√v\| after step T is ``largest_update``, with and without bias correction.
 
     ::
@@ -116,7 +122,8 @@ def largest_update_gradients(beta1, beta2, steps):
         beta1, beta2: β₁ in [0, 1), β₂ in (0, 1).
         steps: T, a whole number from 1.
 
-    Returns a float64 tensor of shape (T, ...), ending as beta1 and beta2 do.
+    Returns:
+        A float64 tensor of shape (T, ...), where ... is the shape to which beta1 and beta2 broadcast.
 
     >>> from scaleinv.laws import largest_update_gradients
     >>> largest_update_gradients(0.5, 0.25, 3)
@@ -131,7 +138,7 @@ def largest_update_gradients(beta1, beta2, steps):
     return ratio ** torch.where(ratio > 1, lag - (t - 1), lag)
 
 
-def drifting_update(beta1, beta2, kappa):
+def drifting_update(beta1: Number, beta2: Number, kappa: Number) -> Tensor:
     """The limit of m/√v for a gradient of one sign that grows by the factor e^κ a step.
 
     ::
@@ -140,10 +147,10 @@ def drifting_update(beta1, beta2, kappa):
 
     Derivation: g at lag i is e^(−κi) of the last one, so that m/g = (1−β₁)·Σ (β₁e^−κ)ⁱ, and likewise v/g².  Fast
     growth leaves only the last gradient: (1−β₁)/√(1−β₂), 3.16 for the defaults.  Fernández-Hernández et al. (2026),
-    arXiv 2601.21739, find the same condition β₁ = β₂ for a step that does not notice a slow drift (``drift_rate``).
+    arXiv 2601.21739, derive the same condition β₁ = β₂ for a step that a slow drift leaves alone (``drift_rate``).
 
     Where e^κ ≤ √β₂, √v cannot forget fast enough; for β₁² < β₂ the step then dies out, and the limit is 0.  For the
-    defaults that takes gradients that shrink by 0.05 % a step.
+    defaults it takes gradients that shrink by 0.05 % a step.
 
     Args:
         beta1, beta2: β₁, β₂ in [0, 1).
@@ -166,16 +173,22 @@ def drifting_update(beta1, beta2, kappa):
     return torch.where((second > 1) & (b1**2 == b2), torch.nan, limit)
 
 
-def drift_rate(beta1, beta2):
-    """By which share of itself ``drifting_update`` grows for each unit of κ, at κ = 0.
+def drift_rate(beta1: Number, beta2: Number) -> Tensor:
+    """The share by which ``drifting_update`` grows per unit of κ, at κ = 0.
 
     ::
 
         m/√v = 1 + κ·[β₂/(1−β₂) − β₁/(1−β₁)] + O(κ²)
 
-    990 for the defaults, and 0 exactly when β₁ = β₂ (arXiv 2601.21739): m and √v then lag behind alike.  Of first
-    order in κ/(1−β₂), and for a gradient of one sign; under pure noise RMS(m/√v) has the rate β₂/(1−β₂) − β₁²/(1−β₁²)
-    in place of it, where β₁ = β₂ does not help.
+    990 for the defaults, and 0 exactly when β₁ = β₂ (arXiv 2601.21739): m and √v then lag behind alike.  It holds to
+    first order in κ/(1−β₂), and for a gradient of one sign; under pure noise RMS(m/√v) has the rate
+    β₂/(1−β₂) − β₁²/(1−β₁²) instead, where β₁ = β₂ does not help.
+
+    Args:
+        beta1, beta2: β₁, β₂ in [0, 1).
+
+    Returns:
+        A pure number.
 
     >>> import torch
     >>> from scaleinv.laws import drift_rate
@@ -186,8 +199,8 @@ def drift_rate(beta1, beta2):
     return (b2 - b1) / ((1 - b1) * (1 - b2))
 
 
-def equilibrium_rms(lr, weight_decay, beta1=0.0, *, snr=0.0):
-    """RMS(w) that AdamW reaches under gradients that do not depend on w, wherever it starts.
+def equilibrium_rms(lr: Number, weight_decay: Number, beta1: Number = 0.0, *, snr: Number = 0.0) -> Tensor:
+    """The RMS(w) that AdamW reaches under gradients that do not depend on w, wherever it starts.
 
     ::
 
@@ -202,13 +215,16 @@ def equilibrium_rms(lr, weight_decay, beta1=0.0, *, snr=0.0):
 
     Args:
         lr: positive, unit W.
-        weight_decay: λ, positive, unit W⁻¹; decoupled, and times lr as in torch.optim.AdamW.  lr·λ is below 2, for
-            else the decay alone overshoots and grows.
+        weight_decay: λ, positive, unit W⁻¹; decoupled, and times lr as in torch.optim.AdamW.  lr·λ has to be below 2:
+            from 2 on the decay alone makes w overshoot and grow.
         beta1: β₁ in [0, 1).
         snr: s in [0, ∞]; infinite gives 1/λ, the largest that a lasting signal can hold.
 
     Returns:
-        In the unit of lr, W.
+        A length in the unit of lr, W.
+
+    Raises:
+        TypeError, ValueError: see the module's docstring; ValueError also if lr·λ ≥ 2.
 
     Validity: white noise and slow β₂; β₂ = 0.95 lowers it by 1 % at β₁ = 0.9, by 2 % at β₁ = 0 (simulated).
     Gradients that pull w back, as a loss's do near its minimum, keep it smaller.
@@ -221,8 +237,8 @@ def equilibrium_rms(lr, weight_decay, beta1=0.0, *, snr=0.0):
     return _equilibrium(lr, weight_decay, beta1, snr)[0]
 
 
-def equilibrium_step(lr, weight_decay, beta1, *, snr=0.0):
-    """RMS of one step's change of w over RMS(w) when AdamW is at ``equilibrium_rms``.
+def equilibrium_step(lr: Number, weight_decay: Number, beta1: Number, *, snr: Number = 0.0) -> Tensor:
+    """The RMS of one step's change of w over RMS(w) when AdamW is at ``equilibrium_rms``.
 
     ::
 
@@ -235,7 +251,8 @@ def equilibrium_step(lr, weight_decay, beta1, *, snr=0.0):
     √(2·lr·λ) alone is the step for β₁ = 0.  With β₁ = 0.9 one step is 0.23 of it; T steps with T ≫ 1/(1−β₁), but
     T·lr·λ ≪ 1, change w by √(2·lr·λ·T) for every β₁.
 
-    Args are those of ``equilibrium_rms``.
+    Args:
+        lr, weight_decay, beta1, snr: as in ``equilibrium_rms``.
 
     Returns:
         A pure number.  β₂ = 0.95 lowers it by 1 % under pure noise, but by 25 % at s = 1, β₁ = 0.9, lr·λ = 0.01.
@@ -249,7 +266,7 @@ def equilibrium_step(lr, weight_decay, beta1, *, snr=0.0):
     return change / rms
 
 
-def displacement(steps, autocorrelation):
+def displacement(steps: Number, autocorrelation: Number) -> Tensor:
     r"""How far T steps lead, RMS(u₁ + … + u_T), in units of one step, RMS(u): from √T for ρ = 0 to T for ρ = 1.
 
     ::
@@ -283,28 +300,28 @@ def displacement(steps, autocorrelation):
 # Geometric series.
 
 
-def _ema_variance(b, r):
-    """Variance of an exponential moving average, over that of its AR(1) input."""
+def _ema_variance(b: Tensor, r: Tensor) -> Tensor:
+    """The variance of an exponential moving average, over that of its AR(1) input."""
     return (1 - b) / (1 + b) * (1 + b * r) / (1 - b * r)
 
 
-def _double_sum(x, y, r):
+def _double_sum(x: Tensor, y: Tensor, r: Tensor) -> Tensor:
     """Σᵢⱼ xⁱ·yʲ·r^|i−j| over i, j ≥ 0."""
     return (1 / (1 - x * r) + 1 / (1 - y * r) - 1) / (1 - x * y)
 
 
-def _triple_sum(x, y, r):
+def _triple_sum(x: Tensor, y: Tensor, r: Tensor) -> Tensor:
     """(1 − x²y)·Σᵢⱼₖ xⁱ⁺ʲ·yᵏ·r^(|i−k|+|j−k|) over i, j, k ≥ 0: the terms in which the least of them is 0."""
     edge = 1 / (1 - x * r)  # terms with k = 0; with k > 0 and i = 0 or j = 0; less those with both
     return edge**2 + 2 * (_double_sum(y * r, x, r) - edge) - y * r**2 / (1 - y * r**2)
 
 
-def _equilibrium(lr, weight_decay, beta1, snr):
+def _equilibrium(lr: Number, weight_decay: Number, beta1: Number, snr: Number) -> tuple[Tensor, Tensor]:
     """RMS(w) and RMS(Δw)."""
     lr, decay, b1, s = checked(lr=lr, weight_decay=weight_decay, beta1=beta1, snr=snr)
     if (lr * decay >= 2).any():
         raise ValueError(
-            f"lr·weight_decay={(lr * decay).max().item():g} is not below 2: the decay alone makes w grow; lower either"
+            f"lr·weight_decay={(lr * decay).max().item():g} is not below 2: the decay alone makes w grow; lower one"
         )
     r, noise = 1 - lr * decay, 1 / (1 + s**2)
     update = lr**2 * noise * (1 - b1) / (1 + b1) / (1 - r * b1)

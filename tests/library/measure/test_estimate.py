@@ -6,8 +6,8 @@ import re
 import pytest
 import torch
 
-from scaleinv.measure import autocorrelation, signal_to_noise
 from scaleinv.laws import update_rms
+from scaleinv.measure import autocorrelation, signal_to_noise
 
 
 def stack(steps, shape, snr=0.0, rho=0.0, seed=0):
@@ -25,7 +25,7 @@ def stack(steps, shape, snr=0.0, rho=0.0, seed=0):
 
 @pytest.mark.parametrize("steps", [10, 100])
 @pytest.mark.parametrize("snr", [0.3, 1.0, 3.0])
-def test_the_ratio_is_found(steps, snr):
+def test_the_ratio_is_estimated(steps, snr):
     assert signal_to_noise(stack(steps, (200, 100), snr)) == pytest.approx(snr, rel=1.2 / steps)
 
 
@@ -46,7 +46,7 @@ def test_sabotage_without_its_corrections_a_short_stack_shows_both():
 
 
 @pytest.mark.parametrize("rho", [-0.5, 0.5, 0.8])
-def test_the_autocorrelation_is_found_up_to_the_documented_bias(rho):
+def test_the_autocorrelation_is_estimated_up_to_the_documented_bias(rho):
     gradients = stack(100, (20000,), rho=rho)
     assert autocorrelation(gradients) == pytest.approx(rho * (1 - 3 / 100), abs=0.006)
     assert autocorrelation(gradients, lag=2) == pytest.approx(rho**2, abs=0.06)
@@ -103,7 +103,7 @@ def test_gradients_that_never_change_and_none_at_all():
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_any_floating_dtype_and_a_scalar_parameter_will_do(dtype):
+def test_any_floating_dtype_and_a_scalar_parameter_are_allowed(dtype):
     gradients = stack(50, (4, 3), 1.0).to(dtype)
     assert signal_to_noise(gradients) == signal_to_noise(gradients.double())
     assert autocorrelation(gradients[:, 0, 0]) == autocorrelation(gradients[:, :1, 0].double())

@@ -582,7 +582,7 @@ def test_it_does_not_wait_for_the_device_before_the_end():
 # Errors.
 
 
-def test_what_is_no_module_or_no_optimizer_is_refused():
+def test_anything_but_a_module_and_an_optimizer_is_refused():
     model = network()
     with pytest.raises(TypeError, match=r"(?s)module=.* is not a torch.nn.Module"):
         Recorder([*model.parameters()], optim.SGD(model.parameters()))
