@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import nn, optim
 
-from scaleinv import audit
+from scaleinv import audit, units_of
+from scaleinv.units import W
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -43,3 +44,25 @@ def test_the_share_below_eps_is_of_the_gradient_that_clipping_leaves():
     shares = [audit(model, optim.Adam(model.parameters(), eps=e), max_norm=m).rows[0].below_eps
               for e, m in ((1e-3, None), (1e-3, norm / 100), (1e-1, None))]  # fmt: skip
     assert shares[0] < shares[1] == pytest.approx(shares[2], abs=2e-3)
+
+
+def test_with_amsgrad_the_share_below_eps_is_of_the_largest_scale_so_far():
+    p = nn.Parameter(torch.ones(10))
+    model = nn.ParameterDict({"p": p})
+    for amsgrad, share in ((False, 1.0), (True, 0.0)):
+        optimizer = optim.Adam([p], betas=(0.9, 0.5), eps=1e-2, amsgrad=amsgrad)
+        for size in (1.0, *[1e-6] * 20):
+            p.grad = torch.full_like(p, size)
+            optimizer.step()
+        assert audit(model, optimizer).rows[0].below_eps == share
+
+
+def test_muons_eps_is_one_for_a_whole_matrix():
+    class Mine(optim.Muon):
+        pass
+
+    model = nn.Linear(5, 4, bias=False)
+    model.weight.grad = torch.full((4, 5), 1e-12)
+    for optimizer, units in ((optim.Muon(model.parameters()), None), (Mine(model.parameters()), units_of(optim.Muon))):
+        (row,) = audit(model, optimizer, units=units).rows
+        assert row.unit == W and math.isnan(row.below_eps) and math.isnan(row.without_gradient)

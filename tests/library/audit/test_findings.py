@@ -169,3 +169,25 @@ def test_gradients_that_are_not_finite_are_the_first_finding():
     result = audit(model, adamw(model), max_norm=1.0)
     assert result.findings[0].text.startswith("1.weight has a gradient with NaN or infinity")
     assert all(math.isfinite(value) for value in result.flat().values()) and "nan" not in str(result)
+
+
+def test_a_finding_counts_the_other_tensors():
+    for others, sentence in (
+        (0, ""),
+        (1, " 1 other tensor is affected too."),
+        (2, " 2 other tensors are affected too."),
+    ):
+        model = models.mlp(depth=2)
+        optimizer = optim.AdamW([*model.parameters()][others + 1 :])
+        text = "no optimizer holds 1.weight, though it requires a gradient."
+        assert audit(model, optimizer).findings[0].text == text + sentence
+
+
+def test_a_severity_is_a_number_and_a_word():
+    assert [(severity.value, severity.word) for severity in findings.Severity] == [
+        (1, "remark"), (2, "warning"), (3, "fault"),
+    ]  # fmt: skip
+    model = models.mlp()
+    nn.init.zeros_(model[3].bias)
+    (finding,) = audit(model, adamw(model)).findings
+    assert finding.severity == 1 and str(audit(model, adamw(model))).splitlines()[1].startswith("remark: 3.bias")

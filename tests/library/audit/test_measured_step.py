@@ -3,7 +3,8 @@
 import math
 
 import pytest
-from torch import optim
+import torch
+from torch import nn, optim
 
 from scaleinv import Recorder, audit
 from scaleinv.book import models
@@ -66,3 +67,44 @@ def test_other_states_do_not_tell_the_last_step(name):
     trained(model, optimizer, 3)[1].zero_grad()
     for row in audit(model, optimizer).rows:
         assert math.isnan(row.measured) and row.source == ""
+
+
+def test_a_step_that_cannot_be_tried_is_not_measured():
+    class Stranger(optim.SGD):
+        def step(self, closure=None):
+            raise AssertionError("its step may do anything: it is not to be called")
+
+    model = models.mlp(8)
+    gradients(model)
+    for optimizer in (Stranger(model.parameters(), 0.1), optim.LBFGS(model.parameters())):
+        for row in audit(model, optimizer).rows:
+            assert math.isnan(row.measured) and row.source == ""
+
+
+def test_without_gradient_and_steps_nothing_is_measured():
+    model = models.mlp(8)
+    for name in ("Adam", "SGD", "Adafactor"):
+        for row in audit(model, MAKE[name](model.parameters())).rows:
+            assert math.isnan(row.measured) and row.source == ""
+
+
+def test_adams_state_does_not_show_the_last_step_of_a_complex_parameter():
+    model = nn.ParameterDict({"complex": torch.full((5,), 3 + 4j), "real": torch.ones(5)})
+    optimizer = optim.Adam(model.parameters(), 0.5)
+    for p in model.values():
+        p.grad = torch.ones_like(p)
+    optimizer.step()
+    optimizer.zero_grad()
+    result = rows(model, optimizer)
+    assert math.isnan(result["complex"].measured) and result["complex"].source == ""
+    assert result["real"].source == "state" and result["real"].change == pytest.approx(0.5, rel=1e-5)
+
+
+def test_a_gradient_of_nan_leaves_the_state_to_show_the_last_step():
+    model = models.mlp(8)
+    optimizer = optim.Adam(model.parameters())
+    trained(model, optimizer, 2)
+    gradients(model)
+    model[1].weight.grad[0, 0] = math.nan
+    result = rows(model, optimizer)
+    assert result["1.weight"].source == "state" and result["1.bias"].source == "gradients"

@@ -7,7 +7,7 @@ import pytest
 import torch
 from rich.cells import cell_len
 from rich.console import Console
-from torch import nn
+from torch import nn, optim
 
 from scaleinv import Audit, audit
 from scaleinv.book import models
@@ -61,3 +61,17 @@ def test_in_a_notebook_it_is_shown_once(monkeypatch):
     monkeypatch.setattr("rich.jupyter.display", lambda *args: pytest.fail("displayed by rich besides"))
     model = models.mlp()
     assert "1.weight" in str(audit(model, adamw(model)))
+
+
+def test_the_summarys_share_below_eps_is_over_the_coordinates_that_have_one():
+    model = nn.Sequential(nn.Linear(10, 10, bias=False), nn.Linear(10, 5, bias=False), nn.Linear(5, 30, bias=False))
+    for layer, small in zip(model, (10, 40, 30), strict=True):
+        layer.weight.grad = torch.ones_like(layer.weight)
+        layer.weight.grad.view(-1)[:small] = 1e-12
+    optimizers = [optim.Adam(model[:2].parameters()), optim.SGD(model[2].parameters(), 0.1)]
+    result = audit(model, optimizers)
+    assert [row.below_eps for row in result.rows] == [0.1, 0.8, pytest.approx(math.nan, nan_ok=True)]
+    (layer,) = result.summary().to_dict("records")
+    assert (layer["tensors"], layer["coordinates"]) == (3, 300)
+    assert layer["below_eps"] == pytest.approx((10 + 40) / 150)
+    assert layer["measured"] == result.frame()["measured"].median()

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from torch import optim
+from torch import nn, optim
 
 from scaleinv import audit, scale_parameters
 from scaleinv._audit.saved import audit_saved
@@ -112,3 +112,30 @@ def test_the_command_says_what_is_wrong_in_one_line(tmp_path, capsys):
         out, err = capsys.readouterr()
         assert out == "" and err.startswith("scaleinv audit: ") and err.count("\n") == 1 and len(err) < 500
         assert text in err.lower() or text in err
+
+
+class Required(optim.SGD):
+    """Takes lr as the paper names it, and without a default."""
+
+    def __init__(self, params, lr, *, power):
+        super().__init__(params, lr)
+        for group in self.param_groups:
+            group.setdefault("power", power)
+
+
+def test_what_a_class_requires_is_in_the_saved_groups(tmp_path):
+    model = models.mlp(8)
+    optimizer = Required(model.parameters(), 0.3, power=2)
+    saved(tmp_path, *trained(model, optimizer))
+    result = audit_saved(model.state_dict(), optimizer.state_dict(), Required)
+    assert {row.lr for row in result.rows} == {0.3} and {row.optimizer for row in result.rows} == {"Required"}
+    plain = optim.SGD(model.parameters(), 0.3)
+    with pytest.raises(ValueError, match="Required does not take these parameter groups .*power.*the class that was"):
+        audit_saved(model.state_dict(), plain.state_dict(), Required)
+
+
+def test_a_name_that_the_model_does_not_have_is_named():
+    model, other = models.mlp(8), nn.Linear(3, 3)
+    optimizer = optim.SGD(model.named_parameters(), 0.1)
+    with pytest.raises(ValueError, match="parameter '1.weight' is not in the model"):
+        audit_saved(other.state_dict(), optimizer.state_dict(), optim.SGD)
