@@ -30,7 +30,9 @@ quiet_kernels = mkdir -p $(1)/profile_default \
 book: environment
 	@echo "building the book (a minute or two)"
 	@rm -rf $(NEW).*
-	@new=$(NEW).$$$$ && $(call quiet_kernels,$$new/ipython) && .venv/bin/jupyter-book build . --path-output $$new -W -n --keep-going --quiet >/dev/null \
+	@new=$(NEW).$$$$ && $(call quiet_kernels,$$new/ipython) \
+	  && .venv/bin/jupyter-book build . --path-output $$new -W -n --keep-going --quiet >/dev/null \
+	  && [ -e $$new/_build/html ] \
 	  && { [ ! -e _build/html ] || mv _build/html $$new/last; } && mv $$new/_build/html _build/html && rm -rf $$new
 	@echo "The book: file://$(CURDIR)/_build/html/index.html"
 

@@ -1,8 +1,9 @@
-"""What all tests share.  Hypothesis draws the same examples in every run: what passes here passes in CI."""
+"""What all tests share.  Hypothesis draws the same examples in every run, so a test that passes here passes in CI."""
 
 import os
 
-# For nbval's kernels too: a progress bar shows times, which differ.  tqdm looks when it is imported, as it is by torch.
+# Progress bars show times, which differ.  It is set before torch imports tqdm, which reads it then; nbval's kernels
+# inherit it.
 os.environ.setdefault("TQDM_DISABLE", "1")
 
 import pytest

@@ -1,10 +1,10 @@
-"""Measure the units of every optimizer of some collections, and store what was found in scaleinv/atlas.json.
+"""Measure the units of every optimizer of several packages, and store them in scaleinv/atlas/atlas.json.
 
     python tools/atlas.py                     # all of them
     python tools/atlas.py MADGRAD Kate        # these, printed and not stored
 
-What an optimizer is given besides its defaults, and how it wants to be called, stands below: the rest is the same
-``scaleinv.infer_units`` for all.
+``scaleinv.infer_units`` does the same for all of them; what some need beyond their defaults, and how some have to be
+called, is listed below.
 """
 
 import contextlib
@@ -25,7 +25,7 @@ import scaleinv
 
 ATLAS = Path(__file__).parent.parent / "scaleinv" / "atlas" / "atlas.json"
 
-COLLECTIONS = {
+PACKAGES = {
     "torch.optim": "torch",
     "pytorch_optimizer": "pytorch_optimizer",
     "torch_optimizer": "torch-optimizer",
@@ -38,11 +38,11 @@ COLLECTIONS = {
 }  # module → distribution
 
 
-# How an optimizer wants to be called, as a factory that infer_units can call.
+# Optimizers that are called in another way, as factories that infer_units can call.
 
 
 def factory_like(cls):
-    """Give a factory the name and the defaults of the class that it makes instances of."""
+    """Give a factory the name and the signature of the class whose instances it makes."""
 
     def decorate(factory):
         factory.__signature__ = inspect.signature(cls)
@@ -53,7 +53,7 @@ def factory_like(cls):
 
 
 def with_muon_groups(cls):
-    """Matrices in a group with use_muon=True, the others in one with False."""
+    """Put matrices into a group with use_muon=True, the other parameters into one with False."""
 
     @factory_like(cls)
     def factory(params, **hyperparameters):
@@ -64,7 +64,7 @@ def with_muon_groups(cls):
 
 
 def with_closure(cls):
-    """``step`` always gets the closure that it could do without."""
+    """Require the closure that ``step`` declares optional."""
 
     class Optimizer(cls):
         def step(self, closure):
@@ -75,7 +75,7 @@ def with_closure(cls):
 
 
 def with_gradients(cls):
-    """Gradients are there before the first step, and the closure that ``step`` calls makes them again."""
+    """Set gradients before the first step; the closure that ``step`` calls computes them again."""
 
     @factory_like(cls)
     def factory(params, **hyperparameters):
@@ -87,7 +87,7 @@ def with_gradients(cls):
 
 
 def with_fused_backward(cls):
-    """An optimizer whose step is ``fused_backward(loss, lr)``."""
+    """Make ``fused_backward(loss, lr)`` the step."""
 
     @factory_like(cls)
     def factory(model, lr=1e-3, **hyperparameters):
@@ -106,7 +106,7 @@ def with_fused_backward(cls):
 
 
 def around_sgd(cls):
-    """A wrapper of another optimizer, around SGD."""
+    """Wrap SGD in an optimizer that wraps another."""
 
     def factory(params, lr=0.1, **hyperparameters):
         return cls(torch.optim.SGD(params, lr=lr), **hyperparameters)
@@ -116,7 +116,7 @@ def around_sgd(cls):
 
 
 def with_process_group(make):
-    """In a process group of one process."""
+    """Run what ``make`` returns in a process group of one process."""
 
     def wrapped(cls):
         inner = make(cls)
@@ -133,8 +133,8 @@ def with_process_group(make):
     return wrapped
 
 
-# (module, name) → what it is given besides its defaults, and how it is called.
-GIVEN = {
+# (module, name) → hyperparameters other than the defaults, and the factory that calls it.
+HYPERPARAMETERS = {
     ("pytorch_optimizer", "AdaGC"): {"warmup_steps": 4},
     ("came_pytorch", "CAME"): {"lr": 1e-3},
     ("pytorch_optimizer", "ASGD"): {"maximize": True},
@@ -149,7 +149,7 @@ GIVEN = {
     ("pytorch_optimizer", "SophiaH"): {"p": 10.0, "update_period": 1},
     ("torch_optimizer", "Lookahead"): {"lr": 0.1, "alpha": 0.5},
 }
-CALLED = {
+FACTORIES = {
     **{("pytorch_optimizer", name): with_muon_groups for name in ("AdaGO", "AdaMuon", "Muon", "MuonClip", "NorMuon")},
     **{("pytorch_optimizer", name): with_closure for name in ("EmoFact", "EmoLynx", "EmoNavi")},
     **{("pytorch_optimizer", name): with_fused_backward for name in ("LOMO", "AdaLOMO")},
@@ -160,56 +160,57 @@ CALLED = {
 }
 
 
-def optimizers():
-    """(module, name) of every optimizer of the collections, those of torch that another passes on left out."""
-    found = [("torch.optim", cls.__name__) for cls in scaleinv.UNITS]
+def all_optimizers():
+    """(module, name) of every optimizer of the packages, without those that a package re-exports from torch."""
+    keys = [("torch.optim", cls.__name__) for cls in scaleinv.UNITS]
     from pytorch_optimizer.optimizer import OPTIMIZERS
 
-    found += [("pytorch_optimizer", cls.__name__) for cls in OPTIMIZERS.values()]
-    for module in list(COLLECTIONS)[2:]:
+    keys += [("pytorch_optimizer", cls.__name__) for cls in OPTIMIZERS.values()]
+    for module in list(PACKAGES)[2:]:
         names = vars(importlib.import_module(module)).items()
-        found += [(module, name) for name, cls in names if _is_optimizer(cls)]
-    found = [key for key in found if not key[1].endswith(("Reference", "Paper", "Closure"))]
-    passed_on = {name for name in vars(torch.optim)}
-    classes = {key: _class(*key) for key in found}
+        keys += [(module, name) for name, cls in names if is_optimizer(cls)]
+    keys = [key for key in keys if not key[1].endswith(("Reference", "Paper", "Closure"))]
+    in_torch = set(vars(torch.optim))
+    classes = {key: class_of(*key) for key in keys}
     return [
         key
         for key, cls in classes.items()
-        if key[0] == "torch.optim" or not (cls.__module__.startswith("torch.optim") and key[1] in passed_on)
+        if key[0] == "torch.optim" or not (cls.__module__.startswith("torch.optim") and key[1] in in_torch)
     ]
 
 
-def _is_optimizer(cls):
+def is_optimizer(cls):
     return isinstance(cls, type) and issubclass(cls, torch.optim.Optimizer) and cls is not torch.optim.Optimizer
 
 
-def _class(module, name):
+def class_of(module, name):
     return getattr(importlib.import_module(module), name)
 
 
-def measured(module, name):
-    """One line of the atlas: what ``infer_units`` says, or why it could not run, as plain numbers and strings."""
-    cls = _class(module, name)
-    given = GIVEN.get((module, name), {})
-    line = {"module": module, "name": name, "given": given}
+def measure(module, name):
+    """One line of the atlas: the result of ``infer_units``, or why it could not run, as plain numbers and strings."""
+    cls = class_of(module, name)
+    hyperparameters = HYPERPARAMETERS.get((module, name), {})
+    line = {"module": module, "name": name, "given": hyperparameters}
     with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            found = scaleinv.infer_units(CALLED.get((module, name), lambda cls: cls)(cls), given)
+            factory = FACTORIES[module, name](cls) if (module, name) in FACTORIES else cls
+            result = scaleinv.infer_units(factory, hyperparameters)
         except Exception as error:
             return line | {"floats": [], "verdict": "not run", "reason": f"{type(error).__name__}: {error}"}
     return line | {
-        "floats": list(found.hyperparameters),
-        "verdict": found.verdict,
-        "residual": float(f"{found.residual:.1e}"),
-        "degree": None if found.degree is None else str(found.degree),
-        "lr": exponents(found.hyperparameters.get("lr") or found.nearby.get("lr")),
-        "units": {key: str(unit) for key, unit in found.entries() if unit is not None},
-        "nearby": {key: str(unit) for key, unit in found.nearby.items()},
-        "undetermined": list(found.undetermined),
-        "inconsistent": {key: float(f"{residual:.1e}") for key, residual in found.inconsistent.items()},
-        "suspect": found.suspect,
-        "reason": found.reason,
+        "floats": list(result.hyperparameters),
+        "verdict": result.verdict,
+        "residual": float(f"{result.residual:.1e}"),
+        "degree": None if result.degree is None else str(result.degree),
+        "lr": exponents(result.hyperparameters.get("lr") or result.nearby.get("lr")),
+        "units": {key: str(unit) for key, unit in result.entries() if unit is not None},
+        "nearby": {key: str(unit) for key, unit in result.nearby.items()},
+        "undetermined": list(result.undetermined),
+        "inconsistent": {key: float(f"{residual:.1e}") for key, residual in result.inconsistent.items()},
+        "suspect": result.suspect,
+        "reason": result.reason,
     }
 
 
@@ -219,13 +220,13 @@ def exponents(unit):
 
 def main(names):
     torch.set_num_threads(1)
-    keys = [key for key in optimizers() if not names or key[1] in names]
+    keys = [key for key in all_optimizers() if not names or key[1] in names]
     with ProcessPoolExecutor(2, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-        lines = list(tqdm(pool.map(measured, *zip(*keys)), total=len(keys), disable=None))
+        lines = list(tqdm(pool.map(measure, *zip(*keys)), total=len(keys), disable=None))
     if names:
         print(json.dumps(lines, ensure_ascii=False, indent=1))
         return
-    versions = {module: version(distribution) for module, distribution in COLLECTIONS.items()}
+    versions = {module: version(distribution) for module, distribution in PACKAGES.items()}
     ATLAS.write_text(json.dumps({"versions": versions, "optimizers": lines}, ensure_ascii=False, indent=1) + "\n")
 
 

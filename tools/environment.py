@@ -1,8 +1,8 @@
-"""Make .venv when it is missing or stale; return at once when it is ready.
+"""Make .venv if it is missing or stale; return at once if it is ready.
 
-The stamp .venv/ready holds a digest of what the environment was made from.  It is removed first and written last, so
-that whatever interrupts the set-up, the next call starts it again.  The lock is inherited by pip: after `kill -9` of
-make, an orphaned pip still holds it, and the next call waits for it rather than write to the same folder.
+The stamp .venv/ready holds a digest of what the environment was made from.  It is removed first and written last: if
+the set-up is interrupted at any point, the next call starts it again.  pip inherits the lock: after `kill -9` of make,
+an orphaned pip still holds it, and the next call waits for it instead of writing to the same folder.
 """
 
 import fcntl
@@ -32,7 +32,7 @@ def is_ready(root):
 
 
 def make(root, install=INSTALL, venv=VENV):
-    """Returns the exit code: 0 when ``root``/.venv is ready."""
+    """Make ``root``/.venv if necessary, and return the exit code: 0 if it is ready."""
     if is_ready(root):
         return 0
     with open(root / ".venv.lock", "w") as lock:
@@ -40,14 +40,14 @@ def make(root, install=INSTALL, venv=VENV):
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            print("another set-up of .venv is under way; waiting for it", flush=True)
+            print("waiting for another set-up of .venv", flush=True)
             fcntl.flock(lock, fcntl.LOCK_EX)
         if is_ready(root):
             return 0
         print("setting up .venv (a few minutes, once)", flush=True)
         folder = root / ".venv"
         if folder.is_symlink():
-            folder.unlink()  # what it points to is somebody else's
+            folder.unlink()  # its target belongs to another checkout
         (folder / "ready").unlink(missing_ok=True)
         made_from = digest(root)
         for command in ([sys.executable, *venv], [str(folder / "bin" / "python"), *install]):
@@ -62,6 +62,6 @@ def make(root, install=INSTALL, venv=VENV):
 
 
 if __name__ == "__main__":
-    if sys.version_info < (3, 11):
+    if sys.version_info < (3, 11):  # noqa: UP036 (older versions run this file too)
         sys.exit(f"scaleinv needs Python 3.11 or newer; this is {sys.version.split()[0]}. Try: make PYTHON=python3.11")
     sys.exit(make(Path(__file__).resolve().parent.parent))

@@ -1,6 +1,6 @@
-"""Execute notebooks in place and store their outputs, without what would differ from run to run.
+"""Execute notebooks in place and store their outputs, without anything that would differ from run to run.
 
-The README's picture is a figure of the book, and is stored beside it.
+The README's picture is a figure of the book; it is stored as a file too.
 """
 
 import base64

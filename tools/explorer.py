@@ -1,6 +1,6 @@
 """The picture that stands for the explorer where no scripts run: in JupyterLab, and in a browser that has them off.
 
-    .venv/bin/python tools/explorer.py      writes book/_static/explorer.png
+.venv/bin/python tools/explorer.py      writes book/_static/explorer.png
 """
 
 import sys

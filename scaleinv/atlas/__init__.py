@@ -1,15 +1,19 @@
-"""The atlas of units: what ``infer_units`` found for the optimizers of several collections, as it is stored.
+"""The atlas of units: what ``infer_units`` measured for the optimizers of several packages.
 
-``tools/atlas.py`` measures it, and a test measures part of it again; ``sources.json`` adds, from reading the
-code, which line breaks the units, or would.
+``tools/atlas.py`` makes the measurements and a test repeats some of them. ``sources.json`` adds what reading the code
+showed: which line makes the units inconsistent, or would.
 """
 
 import json
 import math
+from collections.abc import Mapping
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
+
+from scaleinv._entries import key_of, split_key
 
 FOLDER = Path(__file__).parent
 VERDICTS = {
@@ -18,67 +22,105 @@ VERDICTS = {
     "inconsistent": "inconsistent",
     "not run": "not run",
 }
+_COLUMNS = ("lr", "eps", "weight_decay")  # hyperparameters that have a column of their own
 
 
-def atlas():
-    """A DataFrame with a row for each optimizer, its index package.Name.
+def atlas() -> pd.DataFrame:
+    """A table with one row for each measured optimizer.
 
-    Columns: lr, eps, weight_decay: their unit, in brackets where it holds for small changes of scale only, "–" where
-    there is no such hyperparameter, "none" where no unit fits, "?" where none was determined, after [0] and [1] where
-    the entries of a tuple differ; other: name and unit of the other float hyperparameters, if that is not 1; degree:
-    the power of the loss's scale with which a step grows while lr stays; L, W: the exponents of lr's unit, in brackets
-    or not; verdict; residual; fault: the line that breaks the units, or would, and what it says.
+    Returns:
+        A DataFrame indexed by ``package.Name`` with the columns
+
+        - lr, eps, weight_decay: the unit of each; in brackets if it holds for small changes of scale only, "–" if the
+          optimizer has no such hyperparameter, "none" if no unit fits, "?" if the unit could not be determined, and
+          after [0] and [1] if the entries of a tuple differ;
+        - other: name and unit of every other float hyperparameter whose unit is not 1;
+        - degree: the power of the loss's scale by which a step grows while lr stays the same;
+        - L, W: the exponents of the unit of lr, in brackets or not;
+        - verdict and residual: how closely a rescaled training agreed;
+        - fault: the line of code that makes the units inconsistent, or would, and what it does.
+
+    >>> from scaleinv.atlas import atlas
+    >>> atlas().loc["torch.optim.AdamW", ["lr", "eps", "weight_decay"]].to_list()
+    ['W', 'L W⁻¹', 'W⁻¹']
     """
-    sources = json.loads((FOLDER / "sources.json").read_text())
-    return pd.DataFrame.from_dict({key: _row(line, sources.get(key)) for key, line in lines().items()}, orient="index")
+    sources = _read("sources.json")
+    rows = {key: _row(line, sources.get(key)) for key, line in lines().items()}
+    return pd.DataFrame.from_dict(rows, orient="index")
 
 
-def lines():
-    """package.Name → what ``tools/atlas.py`` has stored of an optimizer."""
-    stored = json.loads((FOLDER / "atlas.json").read_text())["optimizers"]
-    return {f"{line['module']}.{line['name']}": line for line in stored}
+def lines() -> dict[str, dict[str, Any]]:
+    """The stored measurement of each optimizer, by ``package.Name``.
+
+    >>> from scaleinv.atlas import lines
+    >>> lines()["torch.optim.SGD"]["units"]["lr"]
+    'L⁻¹ W²'
+    """
+    return {f"{line['module']}.{line['name']}": line for line in _read("atlas.json")["optimizers"]}
 
 
-def versions():
-    """package → the version that was measured."""
-    return json.loads((FOLDER / "atlas.json").read_text())["versions"]
+def versions() -> dict[str, str]:
+    """The version of each package that was measured.
+
+    >>> from scaleinv.atlas import versions
+    >>> versions()["lion_pytorch"]
+    '0.2.5'
+    """
+    return _read("atlas.json")["versions"]
 
 
-def _row(line, source):
-    units = _flat(line.get("units", {})) | {k: f"({u})" for k, u in _flat(line.get("nearby", {})).items()}
+def _read(name: str) -> Any:
+    return json.loads((FOLDER / name).read_text(encoding="utf-8"))
 
-    def unit(name):
-        if name in units:
-            return units[name]
-        entries = [f"{key.removeprefix(name)} {u}" for key, u in units.items() if key.startswith(f"{name}[")]
-        if entries or name not in line["floats"]:
-            return ", ".join(entries) or "–"
-        return "?" if name in line["undetermined"] else "none"
 
-    main = ("lr", "eps", "weight_decay")
-    other = [f"{key}: {u}" for key, u in units.items() if key.split("[")[0] not in main and u not in ("1", "(1)")]
+def _row(line: Mapping[str, Any], source: Mapping[str, str] | None) -> dict[str, Any]:
+    nearby = {key: f"({unit})" for key, unit in _merged(line.get("nearby", {})).items()}
+    units = _merged(line.get("units", {})) | nearby
+    loss, weight = _exponents(line.get("lr"))
     return {
-        **{name: unit(name) for name in main},
-        "other": ", ".join(other),
+        **{name: _cell(name, units, line) for name in _COLUMNS},
+        "other": _others(units),
         "degree": line.get("degree") or "",
-        **dict(zip("LW", _exponents(line.get("lr")))),
+        "L": loss,
+        "W": weight,
         "verdict": VERDICTS[line["verdict"]],
         "residual": line.get("residual"),
         "fault": f"{source['line']}: {source['says']}" if source else "",
     }
 
 
-def _exponents(pair):
-    return [float(Fraction(x)) for x in pair] if pair else [math.nan, math.nan]
+def _cell(name: str, units: Mapping[str, str], line: Mapping[str, Any]) -> str:
+    """The unit of a hyperparameter, or the sign that stands for its absence."""
+    if name in units:
+        return units[name]
+    parts = [f"{key.removeprefix(name)} {unit}" for key, unit in units.items() if split_key(key)[0] == name]
+    if parts or name not in line["floats"]:
+        return ", ".join(parts) or "–"
+    return "?" if name in line["undetermined"] else "none"
 
 
-def _flat(units):
-    """Entries of one tuple that are all there and have one unit as the tuple's."""
-    whole = {}
+def _others(units: Mapping[str, str]) -> str:
+    """Names and units of the hyperparameters without a column, except pure numbers."""
+    listed = {key: unit for key, unit in units.items() if split_key(key)[0] not in _COLUMNS}
+    return ", ".join(f"{key}: {unit}" for key, unit in listed.items() if unit not in ("1", "(1)"))
+
+
+def _exponents(pair: list[str] | None) -> tuple[float, float]:
+    """The exponents of the loss and of the weights; NaN without a unit."""
+    if not pair:
+        return math.nan, math.nan
+    loss, weight = map(Fraction, pair)
+    return float(loss), float(weight)
+
+
+def _merged(units: Mapping[str, str]) -> dict[str, str]:
+    """Units by name where all entries of a tuple have the same, by entry where they differ or the first is missing."""
+    by_name: dict[str, dict[str, str]] = {}
     for key, unit in units.items():
-        whole.setdefault(key.split("[")[0], {})[key] = unit
-    flat = {}
-    for name, entries in whole.items():
-        whole_tuple = not {name, f"{name}[0]"}.isdisjoint(entries) and len(set(entries.values())) == 1
-        flat |= {name: next(iter(entries.values()))} if whole_tuple else entries
-    return flat
+        by_name.setdefault(split_key(key)[0], {})[key] = unit
+    merged: dict[str, str] = {}
+    for name, parts in by_name.items():
+        has_first = name in parts or key_of(name, 0) in parts
+        one_unit = len(set(parts.values())) == 1
+        merged |= {name: next(iter(parts.values()))} if has_first and one_unit else parts
+    return merged

@@ -1,6 +1,6 @@
-"""tools/environment.py: .venv is made when it has to be, and only then; whatever interrupts it, the next call recovers.
+"""tools/environment.py makes .venv when it has to, and only then; the next call recovers from any interruption.
 
-A command that writes a line to root/log stands in for pip, and venv leaves pip out where it is not looked at.
+A command that writes a line to root/log stands in for pip; venv installs pip only for the tests that look for it.
 """
 
 import ast
@@ -57,7 +57,7 @@ class Call:
                 start_new_session=True,
             )
 
-    def said(self):
+    def printed(self):
         return self.output.read_text()
 
     def code(self):
@@ -104,17 +104,17 @@ def test_the_environment_of_a_fresh_checkout_has_pip(root):
     assert environment.is_ready(root)
 
 
-def test_a_ready_environment_is_left_alone_in_silence(ready):
-    with open(ready / ".venv.lock", "w") as lock:  # nor is the lock waited for
+def test_a_ready_environment_is_left_alone_silently(ready):
+    with open(ready / ".venv.lock", "w") as lock:  # it doesn't wait for the lock either
         fcntl.flock(lock, fcntl.LOCK_EX)
         call = Call(ready)
-        assert call.code() == 0 and call.said() == ""
+        assert call.code() == 0 and call.printed() == ""
     assert log(ready) == ["installed"]
 
 
 @pytest.mark.parametrize("name", environment.SOURCES)
 @pytest.mark.parametrize("change", ["edited", "removed"])
-def test_the_environment_is_made_anew_when_what_it_was_made_from_changes(ready, name, change):
+def test_the_environment_is_made_again_when_what_it_was_made_from_changes(ready, name, change):
     (ready / name).unlink() if change == "removed" else (ready / name).write_text("# another line\n")
     (ready / ".venv" / "old").touch()
     assert Call(ready).code() == 0
@@ -123,13 +123,13 @@ def test_the_environment_is_made_anew_when_what_it_was_made_from_changes(ready, 
     assert log(ready) == ["installed"] * 2
 
 
-def test_the_environment_is_made_anew_when_the_folder_moves(ready):
+def test_the_environment_is_made_again_when_the_folder_moves(ready):
     moved = ready.rename(ready.with_name("moved"))
     assert Call(moved).code() == 0
     assert log(moved) == ["installed"] * 2
 
 
-def test_the_environment_is_made_anew_when_its_python_is_gone(ready):
+def test_the_environment_is_made_again_when_its_python_is_gone(ready):
     python = ready / ".venv" / "bin" / "python"
     python.unlink()
     python.symlink_to("no such interpreter")
@@ -137,20 +137,20 @@ def test_the_environment_is_made_anew_when_its_python_is_gone(ready):
     assert log(ready) == ["installed"] * 2
 
 
-def test_another_python_wants_another_environment(ready, monkeypatch):
+def test_another_python_needs_another_environment(ready, monkeypatch):
     assert environment.is_ready(ready)
     monkeypatch.setattr(sys, "version", "3.99.0")
     assert not environment.is_ready(ready)
 
 
-def test_the_environment_can_be_made_anew_from_within(ready):
+def test_the_environment_can_be_made_again_from_within(ready):
     (ready / "requirements.txt").write_text("# another line\n")
     assert Call(ready, python=ready / ".venv" / "bin" / "python").code() == 0
     assert log(ready) == ["installed"] * 2
     assert subprocess.run([ready / ".venv" / "bin" / "python", "-c", ""]).returncode == 0
 
 
-def test_requirements_edited_while_they_are_installed_are_installed_by_the_next_call(root):
+def test_the_next_call_installs_requirements_that_were_edited_during_the_installation(root):
     edits = ("-c", QUICK[1] + "\nopen('requirements.txt', 'a').write('# another line')")
     assert Call(root, edits).code() == 0
     assert not environment.is_ready(root)
@@ -158,7 +158,7 @@ def test_requirements_edited_while_they_are_installed_are_installed_by_the_next_
     assert environment.is_ready(root) and log(root) == ["installed"] * 2
 
 
-def test_an_environment_that_is_a_link_into_another_checkout_is_replaced_and_the_other_left_alone(ready, tmp_path):
+def test_a_link_to_the_environment_of_another_checkout_is_replaced_and_its_target_left_alone(ready, tmp_path):
     checkout = tmp_path / "another checkout"
     checkout.mkdir()
     (checkout / ".venv").symlink_to(ready / ".venv")
@@ -168,15 +168,15 @@ def test_an_environment_that_is_a_link_into_another_checkout_is_replaced_and_the
 
 
 @pytest.mark.parametrize("fails", ["venv", "install"])
-def test_a_set_up_that_fails_says_so_and_the_next_call_makes_it_again(root, fails):
+def test_a_failed_set_up_is_reported_and_the_next_call_repeats_it(root, fails):
     call = Call(root, **{fails: ("-c", "raise SystemExit(3)")})
     assert call.code() == 3
-    assert "set-up failed" in call.said() and "returned 3" in call.said()
+    assert "set-up failed" in call.printed() and "returned 3" in call.printed()
     assert Call(root).code() == 0
     assert log(root) == ["installed"]
 
 
-def test_a_set_up_that_fails_after_one_that_did_not_is_made_again_too(ready):
+def test_a_set_up_that_fails_after_a_successful_one_is_repeated_too(ready):
     before = (ready / "requirements.txt").read_text()
     (ready / "requirements.txt").write_text("# another line\n")
     assert Call(ready, venv=("-c", "raise SystemExit(3)")).code() == 3
@@ -209,12 +209,12 @@ def test_killed_with_its_group_while_it_installs(root):
     assert not (root / ".venv" / "half").exists()
 
 
-def test_killed_alone_while_it_installs_the_orphaned_installer_is_waited_for(root):
+def test_killed_alone_while_it_installs_the_next_call_waits_for_the_orphaned_installer(root):
     call = Call(root, SLOW)
     wait_until(lambda: log(root) == ["begun"])
     call.kill(group=False)
     after = Call(root)
-    wait_until(lambda: "waiting" in after.said())
+    wait_until(lambda: "waiting" in after.printed())
     assert log(root) == ["begun"] and (root / ".venv" / "half").exists()
     (root / "go").touch()
     assert after.code() == 0
@@ -231,7 +231,7 @@ def test_killed_between_the_end_of_the_installation_and_the_stamp(root, group):
     assert environment.is_ready(root) and log(root) == ["installed"] * 2
 
 
-def test_a_stamp_that_was_not_put_in_place_does_not_count(ready):
+def test_a_partial_stamp_does_not_count(ready):
     (ready / ".venv" / "ready").rename(ready / ".venv" / "ready.partial")
     assert Call(ready).code() == 0
     assert log(ready) == ["installed"] * 2
@@ -252,7 +252,7 @@ def test_of_two_calls_at_once_one_installs_and_the_other_waits(root):
     first = Call(root, SLOW)
     wait_until(lambda: log(root) == ["begun"])
     second = Call(root, SLOW)
-    wait_until(lambda: "waiting" in second.said())
+    wait_until(lambda: "waiting" in second.printed())
     (root / "go").touch()
     assert (first.code(), second.code()) == (0, 0)
     assert log(root) == ["begun", "ended"]
@@ -261,7 +261,7 @@ def test_of_two_calls_at_once_one_installs_and_the_other_waits(root):
 # An old Python.
 
 
-def test_a_python_older_than_3_11_is_told_what_to_do(root):
+def test_a_python_older_than_3_11_gets_a_helpful_error(root):
     (root / "tools").mkdir()
     tool = shutil.copy(TOOL, root / "tools")
     pretend = (
@@ -273,5 +273,5 @@ def test_a_python_older_than_3_11_is_told_what_to_do(root):
     assert "3.11 or newer" in done.stderr and "3.10.13" in done.stderr and "make PYTHON=" in done.stderr
 
 
-def test_an_old_python_can_read_the_tool_that_tells_it():
+def test_an_old_python_can_parse_the_tool():
     ast.parse(TOOL.read_text(), feature_version=(3, 7))

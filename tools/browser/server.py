@@ -3,7 +3,7 @@
 import gzip
 import threading
 from contextlib import contextmanager
-from functools import lru_cache, partial
+from functools import cache, partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -11,7 +11,7 @@ from urllib.parse import unquote, urlsplit
 TEXT = {".html", ".css", ".js", ".svg", ".json", ".ipynb", ".txt", ".inv"}
 
 
-@lru_cache(maxsize=None)
+@cache
 def compressed(path):
     return gzip.compress(path.read_bytes(), 6)
 

@@ -1,5 +1,6 @@
-"""The atlas of units: its data is what the measurement gives, whole, and explained by lines of code that exist."""
+"""The atlas of units: its data is complete, what a measurement gives, and explained by lines of code that exist."""
 
+import doctest
 import importlib
 import inspect
 import json
@@ -36,38 +37,38 @@ SAMPLE = [
     "schedulefree.SGDScheduleFree",  # a switch
     "sophia_opt.SophiaG",
 ]
-MEASURED_AGAIN = [key for key in LINES if key.startswith("torch.optim.")] + SAMPLE
+REPEATED = [key for key in LINES if key.startswith("torch.optim.")] + SAMPLE
 EXACT = ("module", "name", "given", "verdict", "floats", "degree", "lr", "units", "nearby", "undetermined", "suspect")
 
 
-def test_every_optimizer_of_the_collections_is_in_the_atlas_and_no_other():
-    assert list(LINES) == [".".join(key) for key in TOOL["optimizers"]()]
+def test_the_atlas_has_every_optimizer_of_the_packages_and_no_other():
+    assert list(LINES) == [".".join(key) for key in TOOL["all_optimizers"]()]
     assert len(LINES) > 150
 
 
-def test_the_versions_are_those_installed():
-    assert atlas.versions() == {module: version(name) for module, name in TOOL["COLLECTIONS"].items()}
+def test_the_measured_versions_are_installed():
+    assert atlas.versions() == {module: version(name) for module, name in TOOL["PACKAGES"].items()}
 
 
-def again(key):
-    line = TOOL["measured"](LINES[key]["module"], LINES[key]["name"])
+def measured_again(key):
+    line = TOOL["measure"](LINES[key]["module"], LINES[key]["name"])
     return {name: line[name] for name in EXACT if name in line}, line
 
 
-@pytest.mark.parametrize("key", MEASURED_AGAIN)
-def test_the_stored_line_is_measured_again(key):
+@pytest.mark.parametrize("key", REPEATED)
+def test_a_new_measurement_gives_the_stored_line(key):
     stored = LINES[key]
-    exact, line = again(key)
+    exact, line = measured_again(key)
     assert exact == {name: stored[name] for name in EXACT if name in stored}
     assert line["inconsistent"].keys() == stored["inconsistent"].keys()
-    if stored["verdict"] == "inconsistent":  # a residual depends on rounding where it is one
+    if stored["verdict"] == "inconsistent":  # the residual depends on rounding
         assert line["residual"] == pytest.approx(stored["residual"], rel=0.5)
 
 
 def test_sabotage_a_changed_line_is_noticed():
     key = "torch.optim.AdamW"
     changed = LINES[key] | {"units": LINES[key]["units"] | {"weight_decay": "L W⁻²"}}
-    assert again(key)[0]["units"] != changed["units"]
+    assert measured_again(key)[0]["units"] != changed["units"]
 
 
 @pytest.mark.parametrize("make", ["with_muon_groups", "with_gradients", "with_fused_backward"])
@@ -84,13 +85,13 @@ def test_a_factory_has_the_name_and_the_defaults_of_its_class(make):
 SOURCES = json.loads((atlas.FOLDER / "sources.json").read_text())
 
 
-def test_every_line_without_units_has_a_line_of_code_to_blame():
+def test_a_line_of_code_is_named_for_every_inconsistent_optimizer():
     assert SOURCES.keys() <= LINES.keys()
     assert {key for key, line in LINES.items() if line["verdict"] == "inconsistent"} <= SOURCES.keys()
 
 
 def source_file(key, name):
-    cls = TOOL["_class"](LINES[key]["module"], LINES[key]["name"])
+    cls = TOOL["class_of"](LINES[key]["module"], LINES[key]["name"])
     package = Path(importlib.import_module(cls.__module__.split(".")[0]).__file__).parent
     near = [package / "optimizer", Path(inspect.getsourcefile(cls)).parent, package, package.parent]
     near += [path.parent for path in package.rglob(Path(name).name)]
@@ -106,7 +107,7 @@ def test_the_lines_of_code_exist(key):
         assert all(0 < int(number) <= length for number in re.findall(r"\d+", numbers))
 
 
-def test_the_frame_has_the_units_in_words():
+def test_the_table_shows_units_as_text():
     frame = atlas.atlas()
     assert list(frame.index) == list(LINES)
     adamw = frame.loc["torch.optim.AdamW"]
@@ -122,6 +123,10 @@ def test_the_frame_has_the_units_in_words():
     came = frame.loc["came_pytorch.CAME"]
     assert came.eps == "[0] L² W⁻², [1] 1" and came.other == ""
     assert frame.loc["torch.optim.Adafactor"].eps == "[1] W"
+
+
+def test_the_examples_in_the_docstrings_hold():
+    assert doctest.testmod(atlas) == (0, 6)
 
 
 def test_the_exponents_of_lr_are_those_of_its_unit():
