@@ -6,7 +6,9 @@ by four standard errors, and by the share that its docstring states for what the
 
 import doctest
 import math
+import re
 from functools import cache
+from itertools import islice
 
 import pytest
 import torch
@@ -124,22 +126,38 @@ TABLE = [  # β₂, misses in % up to |ρ| = ½ and at 0.9: with β₂, and of t
 ]
 
 
+def misses(beta2, beta1s, snrs, rhos, average=200, coordinates=4000):
+    """In %, of the law with β₂ and of its limit: tensors (β₁, s, ρ), from one Adam that is fed all cases at once, each
+    the same draws.  float32 is off by 1e-6; the draws' standard error is 0.3 % at most, 0.5 % at ρ = 0.9."""
+    cases = torch.zeros(len(snrs), len(rhos), coordinates)
+    weights = [torch.nn.Parameter(cases.clone()) for _ in beta1s]
+    groups = [{"params": [w], "betas": (beta1, beta2)} for w, beta1 in zip(weights, beta1s)]
+    optimizer = torch.optim.Adam(groups, lr=1.0, eps=0.0)
+    settle = int(8 / (1 - beta2)) + 50
+    squares = [torch.zeros_like(cases) for _ in beta1s]
+    noises = [noise(coordinates, autocorrelation=rho) for rho in rhos]
+    for t in range(settle + average):
+        gradients = torch.stack([next(x) for x in noises]).float() + torch.tensor(snrs)[:, None, None]
+        for w in weights:
+            w.grad = gradients
+        before = [w.detach().clone() for w in weights] if t >= settle else []
+        optimizer.step()
+        for square, w, start in zip(squares, weights, before):
+            square += (w.detach() - start).square()
+    simulated = torch.stack([square.mean(dim=-1) / average for square in squares]).sqrt()
+    beta1, snr, rho = torch.meshgrid(*(torch.tensor(x).double() for x in (beta1s, snrs, rhos)), indexing="ij")
+    laws = (update_rms(beta1, b2, snr=snr, autocorrelation=rho) for b2 in (beta2, 1.0))
+    return [100 * (law / simulated - 1).abs() for law in laws]
+
+
 @pytest.mark.parametrize("beta2, miss, miss_correlated, limit_miss, limit_miss_correlated", TABLE)
 def test_the_misses_at_fast_beta2_are_the_documented_ones(
     beta2, miss, miss_correlated, limit_miss, limit_miss_correlated
 ):
-    largest = {}
-    for beta1 in (0.0, 0.5, 0.9):
-        for snr in (0.0, 0.5, 1.0):
-            for rho in (-0.5, 0.0, 0.5, 0.9):
-                simulated, _ = simulated_rms(beta1, beta2, snr, rho)
-                for name, b2 in (("with β₂", beta2), ("limit", 1.0)):
-                    error = abs(update_rms(beta1, b2, snr=snr, autocorrelation=rho).item() / simulated - 1)
-                    key = name, rho == 0.9
-                    largest[key] = max(largest.get(key, 0), 100 * error)
-    assert largest["with β₂", False] <= miss and largest["with β₂", True] <= miss_correlated
-    assert 0.7 * limit_miss <= largest["limit", False] <= limit_miss
-    assert 0.7 * limit_miss_correlated <= largest["limit", True] <= limit_miss_correlated
+    with_beta2, limit = misses(beta2, (0.0, 0.5, 0.9), (0.0, 0.5, 1.0), (-0.5, 0.0, 0.5, 0.9))
+    assert with_beta2[..., :3].max() <= miss and with_beta2[..., 3].max() <= miss_correlated
+    assert 0.7 * limit_miss <= limit[..., :3].max() <= limit_miss
+    assert 0.7 * limit_miss_correlated <= limit[..., 3].max() <= limit_miss_correlated
 
 
 @pytest.mark.parametrize("x, y, r", [(0.5, 0.8, 0.6), (0.7, 0.7, -0.4), (0.6, 0.3, 0.0), (0.0, 0.5, 0.9), (0.6,) * 3])
@@ -269,9 +287,9 @@ def test_a_search_by_gradient_ascent_reaches_it_and_goes_no_further(beta1, beta2
     best = 0.0
     for _ in range(1500):
         search.zero_grad()
-        found = ratio(gradients, beta1, beta2)
-        best = max(best, found.max().item())
-        (-found.sum()).backward()
+        updates = ratio(gradients, beta1, beta2)
+        best = max(best, updates.max().item())
+        (-updates.sum()).backward()
         search.step()
     assert 0.999 * bound <= best <= bound * (1 + 1e-12)
 
@@ -290,7 +308,7 @@ def test_that_bound_is_what_a_single_gradient_gives():
     assert round(0.1 / math.sqrt(0.001), 2) == 3.16
 
 
-def test_the_worst_gradients_come_for_many_betas_at_once():
+def test_the_worst_gradients_of_many_betas_at_once():
     gradients = largest_update_gradients(torch.tensor([0.9, 0.5, 0.0]), torch.tensor([0.99, 0.3, 0.9]), 700)
     assert gradients.shape == (700, 3) and gradients.isfinite().all() and (gradients.amax(dim=0) == 1).all()
     assert torch.equal(gradients[:, 2], torch.tensor([0.0] * 699 + [1.0]).double())
@@ -299,10 +317,27 @@ def test_the_worst_gradients_come_for_many_betas_at_once():
 # Drift.
 
 
-def last_update_under_drift(beta1, beta2, kappa, steps):
-    gradients = (torch.tensor(math.exp(kappa * t), dtype=torch.float64) for t in range(steps + 1))
-    *_, (_, change) = adam_updates(gradients, steps, (beta1, beta2))
-    return -change.item()
+def last_update_under_drift(beta1, beta2, kappa, steps, walked=50):
+    """The last of that many updates by Adam, which walks the last 50 steps; m and v before them are sums."""
+    t = torch.arange(steps, dtype=torch.float64)
+    gradients, w = torch.exp(kappa * t), torch.nn.Parameter(torch.zeros((), dtype=torch.float64))
+    optimizer = torch.optim.Adam([w], 1.0, (beta1, beta2), eps=0.0)
+    before = max(steps - walked, 0)
+    lag = before - 1 - t[:before]
+    m = (1 - beta1) * beta1**lag @ gradients[:before]
+    v = (1 - beta2) * beta2**lag @ gradients[:before].square()
+    optimizer.state[w] = {"step": torch.tensor(float(before)), "exp_avg": m, "exp_avg_sq": v}
+    for gradient in gradients[before:]:
+        w.grad, start = gradient, w.detach().clone()
+        optimizer.step()
+    return (start - w.detach()).item()
+
+
+@pytest.mark.parametrize("kappa", [0.004, -0.004])
+def test_the_last_update_under_drift_is_that_of_all_steps_walked(kappa):
+    gradients = iter(torch.exp(kappa * torch.arange(601, dtype=torch.float64)))
+    *_, (_, change) = adam_updates(gradients, 600, (0.9, 0.99))
+    assert last_update_under_drift(0.9, 0.99, kappa, 600) == pytest.approx(-change.item(), rel=1e-9)
 
 
 @pytest.mark.parametrize(
@@ -358,10 +393,10 @@ def test_the_drift_rate_is_the_slope_of_the_drift(beta1, beta2):
 
 
 def test_noise_drifts_at_another_rate_and_equal_betas_do_not_help():
-    def rms(kappa):
-        gradients = (g * math.exp(kappa * t) for t, g in enumerate(noise(40000)))
-        *_, (_, change) = adam_updates(gradients, 150, (0.9, 0.9))
-        return change.square().mean().sqrt().item()
+    def rms(kappa, steps=200, average=100):  # the rate's standard error over seeds is 0.5 %
+        gradients = (g * math.exp(kappa * t) for t, g in enumerate(noise(2000)))
+        updates = islice(adam_updates(gradients, steps, (0.9, 0.9)), steps - average, None)
+        return math.sqrt(sum(change.square().mean().item() for _, change in updates) / average)
 
     rate = (rms(0.01) - rms(-0.01)) / (rms(0.01) + rms(-0.01)) / 0.01
     assert drift_rate(0.9, 0.9).item() == 0
@@ -380,7 +415,7 @@ def simulated_equilibrium(lr, weight_decay, betas, snr=0.0, start=0.0, coordinat
     steps = adam_updates(
         gradients, settle + average, betas, torch.optim.AdamW, start=w, lr=lr, weight_decay=weight_decay
     )
-    squares = [(w.square().mean(), change.square().mean()) for w, change in list(steps)[settle:]]
+    squares = [(w.square().mean(), change.square().mean()) for w, change in islice(steps, settle, None)]
     w, change = torch.tensor(squares).mean(dim=0).sqrt().tolist()
     return w, change / w
 
@@ -396,7 +431,7 @@ def test_adamw_on_noise_settles_at_the_equilibrium_from_below_and_from_above(sta
     assert step == pytest.approx(equilibrium_step(1e-2, 1.0, 0.9).item(), rel=0.04)
 
 
-def test_for_small_lr_times_decay_beta1_has_no_say():
+def test_for_small_lr_times_decay_beta1_does_not_matter():
     for beta1 in (0.0, 0.9):
         rms, _ = simulated_equilibrium(1e-3, 1.0, (beta1, 0.999), coordinates=2000)
         assert rms == pytest.approx(math.sqrt(1e-3 / 2), rel=0.05)
@@ -429,13 +464,11 @@ def test_sabotage_other_equilibria_fail_the_same_check():
         assert step != pytest.approx(wrong, rel=0.08)
 
 
-def test_over_many_steps_beta1_has_no_say_in_the_relative_change():
+def test_over_many_steps_beta1_does_not_matter_in_the_relative_change():
     lr, decay, steps, n = 1e-3, 0.1, 100, 5000
     start = equilibrium_rms(lr, decay).item() * next(noise(n, seed=1))
-    run = adam_updates(
-        noise(n), 3000, (0.9, 0.998), torch.optim.AdamW, start=start, lr=lr, weight_decay=decay
-    )
-    w = [before for before, _ in run]
+    run = adam_updates(noise(n), 3000, (0.9, 0.998), torch.optim.AdamW, start=start, lr=lr, weight_decay=decay)
+    w = dict(enumerate((before for before, _ in islice(run, 2500, None)), start=2500))
     changes = [(w[t] - w[t - steps]).square().mean() / w[t].square().mean() for t in (2600, 2800, 2999)]
     expected = math.sqrt(2 * lr * decay * steps)
     assert torch.tensor(changes).mean().sqrt().item() == pytest.approx(expected, rel=0.08)
@@ -480,8 +513,8 @@ def test_the_ends_of_displacement():
 @pytest.mark.parametrize("beta1", [0.0, 0.5, 0.9])
 def test_adam_on_noise_goes_as_far_as_its_autocorrelation_says(beta1):
     steps, n, settle = 200, 5000, 3000
-    changes = [change for _, change in adam_updates(noise(n), settle + steps, (beta1, 0.998))][settle:]
-    far = sum(changes).square().mean().sqrt().item()
+    updates = islice(adam_updates(noise(n), settle + steps, (beta1, 0.998)), settle, None)
+    far = sum(change for _, change in updates).square().mean().sqrt().item()
     expected = displacement(steps, beta1).item() * update_rms(beta1).item()
     assert far == pytest.approx(expected, rel=0.04)  # the standard error is 1 %
     assert far == pytest.approx(math.sqrt(steps), rel=0.08)  # and for T ≫ 1/(1−β₁) β₁ cancels
@@ -504,8 +537,6 @@ def test_arguments_broadcast_and_results_are_float64():
 
 
 def says(*parts):
-    import re
-
     return "(?s)" + "".join(f"(?=.*{re.escape(part)})" for part in parts)
 
 
@@ -541,7 +572,7 @@ def test_a_value_outside_its_range_is_refused(case):
 
 
 @pytest.mark.parametrize("value", [True, "0.9", None, [0.9], 0.9j, torch.tensor(True)])
-def test_what_is_no_number_is_refused(value):
+def test_anything_but_a_number_is_refused(value):
     with pytest.raises(TypeError, match=says(f"beta1={value!r}", "not a number", "decay rate")):
         update_rms(value)
 
