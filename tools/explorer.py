@@ -1,4 +1,4 @@
-"""The picture that stands for the explorer where no scripts run: in JupyterLab, and in a browser that has them off.
+"""Draw the picture shown in place of the explorer where no scripts run: in JupyterLab, or in a browser without them.
 
 .venv/bin/python tools/explorer.py      writes book/_static/explorer.png
 """
@@ -19,9 +19,12 @@ STEPS = 100
 
 
 def train(rule, k, **hyperparameters):
-    """The stored parameters w' (STEPS + 1, 2), in float64: from the start through every step.
+    """The stored parameters w', shape (STEPS + 1, 2), float64: at the start and after every step.
 
-    rule: a factory of ``scaleinv.optimizers``.
+    Args:
+        rule: a factory of ``scaleinv.optimizers``.
+        k: the factor by which w' is larger than the w of the function.
+        hyperparameters: of the rule.
     """
     optimizer, params = rule(**hyperparameters), {"w": START * k}
     state, path = optimizer.init(params), [params["w"]]
@@ -34,15 +37,15 @@ def train(rule, k, **hyperparameters):
 
 
 def loss(w):
-    """Of a function w (…, 2)."""
+    """The loss of the function with parameters w, shape (…, 2)."""
     return (CURVATURE * (w - MINIMUM).square()).sum(-1) / 2
 
 
 def draw():
-    """A figure of Adam at k = 1 and lr = 0.1, and at k = 8 with lr times 8 and with lr as it was."""
+    """A figure of Adam at k = 1 and lr = 0.1, and at k = 8 with 8 times this lr and with the same lr."""
     cases = ((1.0, 0.1), (8.0, 0.8), (8.0, 0.1))
     runs = {(k, lr): train(optimizers.adam, k, lr=lr, eps=1e-8 / k) for k, lr in cases}
-    looks = (
+    styles = (
         {"color": COLOURS["Adam"], "lw": 7, "alpha": 0.35},
         {"color": COLOURS["Adam"], "lw": 1.8, "marker": "o", "ms": 3},
         {"color": INK, "lw": 2.6, "ls": (0, (2, 1)), "marker": "o", "ms": 9, "markevery": [-1]},
@@ -58,9 +61,9 @@ def draw():
     levels = [0.05, 0.2, 0.8, 3.2, 12.8]
     function.contour(x, y, loss(torch.stack([x, y], -1)), levels=levels, colors=INK, linewidths=0.7, alpha=0.6)
     function.plot(*MINIMUM, "+", color=INK, ms=10)
-    for ((k, lr), w), look in zip(runs.items(), looks):
-        function.plot(*(w / k).T, label=f"k = {k:g}, lr = {lr:g}", **look)
-        parameter.plot(w, **look | {"marker": None, "markevery": None})
+    for ((k, lr), w), style in zip(runs.items(), styles):
+        function.plot(*(w / k).T, label=f"k = {k:g}, lr = {lr:g}", **style)
+        parameter.plot(w, **style | {"marker": None, "markevery": None})
     function.grid(False)
     function.set(xlim=(0, 5), ylim=(-1, 4))
     parameter.set(yscale="log", xticks=[0, 50, 100])

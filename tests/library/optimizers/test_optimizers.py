@@ -1,4 +1,4 @@
-"""The update rules against torch.optim, against plain numpy, and against themselves: alone and in an ensemble."""
+"""The update rules against torch.optim, against plain numpy, and members of an ensemble against runs alone."""
 
 import copy
 import doctest
@@ -256,7 +256,7 @@ def numpy_lamb(w, grads, lr, betas, eps, weight_decay):
 
 
 @pytest.mark.parametrize("name", [name for name, oracle in ORACLES.items() if not oracle])
-def test_runs_are_a_plain_transcription_s(name):
+def test_runs_are_those_of_a_plain_transcription(name):
     @laws
     @given(hyperparameters(name), problems())
     def check(h, problem):
@@ -269,7 +269,7 @@ def test_runs_are_a_plain_transcription_s(name):
     check()
 
 
-def test_lamb_takes_the_trust_ratio_1_where_a_norm_is_0():
+def test_lamb_has_the_trust_ratio_1_where_a_norm_is_0():
     zero, one = torch.zeros(3), torch.tensor([1.0, -2.0, 3.0])
     first, _ = run(optimizers.lamb(lr=0.5, eps=0.0), zero, one[None])
     assert first.tolist() == pytest.approx([-0.5, 0.5, -0.5])  # the norm of w is 0
@@ -394,7 +394,7 @@ def test_dtypes_stay(name, shape):
 
 @every_rule
 @pytest.mark.parametrize("lr", [0.1, torch.tensor([0.1, 0.2])], ids=["alone", "ensemble"])
-def test_nothing_given_is_changed(name, lr):
+def test_update_changes_none_of_its_arguments(name, lr):
     optimizer = getattr(optimizers, name)(lr=lr)
     params = {"a": torch.nn.Parameter(torch.randn(2, 3)), "b": torch.randn(2)}
     grads = {"b": torch.randn(2), "a": torch.randn(2, 3)}
@@ -407,7 +407,7 @@ def test_nothing_given_is_changed(name, lr):
     assert not any(x.requires_grad for x in first[0].values())
 
 
-def test_changing_a_tensor_given_as_hyperparameter_changes_nothing():
+def test_a_hyperparameter_tensor_is_copied():
     lr = torch.tensor([0.1, 0.2])
     optimizer = optimizers.signsgd(lr=lr)
     lr.zero_()
@@ -428,7 +428,7 @@ def test_the_example_of_the_module_holds():
 
 
 @every_rule
-def test_docstrings_say_the_source(name):
+def test_docstrings_name_the_equation_and_the_source(name):
     factory = getattr(optimizers, name)
     assert "w ← w" in factory.__doc__
     assert any(word in factory.__doc__ for word in ("arXiv", "JMLR", "ICML", "ICLR"))
@@ -523,7 +523,7 @@ def test_a_state_of_another_optimizer_is_refused():
         optimizers.adam().update(W, optimizers.sgd().init(W), W)
 
 
-def test_no_parameters_are_no_trouble():
+def test_no_parameters_are_allowed():
     optimizer = optimizers.adam()
     updates, state = optimizer.update({}, optimizer.init({}), {})
     assert updates == {} and state == {"step": 1, "exp_avg": {}, "exp_avg_sq": {}}
