@@ -116,6 +116,7 @@ def in_a_process(code, *arguments):
     """A Python process of one thread, with the bar that users see; what it frees is the system's at once."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "MALLOC_MMAP_THRESHOLD_": "65536"}
     environment.pop("TQDM_DISABLE")  # set in conftest.py
+    environment["PYTHONPATH"] = os.path.dirname(__file__)
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     return subprocess.Popen([sys.executable, "-c", code, *arguments], env=environment, **pipes)
 

@@ -5,6 +5,7 @@ import signal
 import time
 from functools import partial
 
+import noise
 import pytest
 from runs import Inline, Loose, digits, identical, in_a_process, least_memory, swept
 from torch import nn
@@ -18,20 +19,19 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 KILLED = """
 import sys, time
-from functools import partial
 from pathlib import Path
+import noise
 from scaleinv import optimizers, sweep
-from scaleinv.book import data, models
 
 folder = Path(sys.argv[1])
 
 def batches(seed):
     while seed == 2 and (folder / "sweep").exists():  # once training has begun
         time.sleep(0.01)
-    return data.batches(5, seed=seed, on="cpu")
+    return noise.make_batches(5, seed)
 
 grid = {"lr": [0.001, 0.01], "weight": [1.0, 8.0]}
-sweep(models.mlp, optimizers.adam, batches, grid, seeds=range(4), folder=folder)
+sweep(noise.model, optimizers.adam, batches, grid, seeds=range(4), folder=folder)
 """
 
 
@@ -41,7 +41,7 @@ def files(folder):
 
 def test_a_killed_sweep_continues_and_its_bar_was_on_stderr(tmp_path):
     with in_a_process(KILLED, str(tmp_path)) as process:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 120
         while len(files(tmp_path)) < 2 and process.poll() is None and time.monotonic() < deadline:
             time.sleep(0.01)
         process.send_signal(signal.SIGKILL)
@@ -51,8 +51,9 @@ def test_a_killed_sweep_continues_and_its_bar_was_on_stderr(tmp_path):
     assert len(before) == 2
     (tmp_path / "3-0.partial").write_bytes(b"half")
     grid = {"lr": [0.001, 0.01], "weight": [1.0, 8.0]}
-    resumed = swept(grid=grid, seeds=range(4), folder=tmp_path, executor=inline)
-    assert identical(resumed, swept(grid=grid, seeds=range(4)))
+    arguments = {"model": noise.model, "batches": noise.batches(5), "grid": grid, "seeds": range(4)}
+    resumed = swept(**arguments, folder=tmp_path, executor=inline)
+    assert identical(resumed, swept(**arguments))
     after = files(tmp_path)
     assert len(after) == 4 and before.items() <= after.items()  # what was there was left as it was
     assert sorted(job.seed for job in inline.jobs) == [2, 3]

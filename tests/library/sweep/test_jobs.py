@@ -6,6 +6,7 @@ from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 
+import noise
 import numpy as np
 import pytest
 import torch
@@ -183,10 +184,11 @@ def dask():
 
 
 @pytest.mark.parametrize("pool", [processes, dask])
-def test_other_processes_give_the_same_numbers_in_every_bit(pool, whole):
+def test_other_processes_give_the_same_numbers_in_every_bit(pool):
+    arguments = {"model": noise.model, "batches": noise.batches(10), "grid": GRID, "seeds": (0, 1)}
     with pool() as executor:
-        result = swept(batches=digits(10), grid=GRID, seeds=(0, 1), executor=executor)
-    assert identical(result, whole)
+        result = swept(**arguments, executor=executor)
+    assert identical(result, swept(**arguments))
 
 
 def test_threads_do_not_draw_from_each_others_random_numbers(threads):

@@ -11,9 +11,8 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 MEASURE = """
 import gc
-from functools import partial
+import noise
 from scaleinv import optimizers, sweep
-from scaleinv.book import data, models
 
 def resident(key):
     return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith(key)) * 1024
@@ -23,7 +22,7 @@ def peak(memory, **grid):  # above what the process has before
     before = resident("VmRSS")
     with open("/proc/self/clear_refs", "w") as file:
         file.write("5")
-    sweep(models.mlp, optimizers.adam, partial(data.batches, 2, on="cpu"), grid, memory=memory, progress=False)
+    sweep(noise.model, optimizers.adam, noise.batches(2), grid, memory=memory, progress=False)
     return resident("VmHWM") - before
 
 members = [1e-4 * n for n in range(1, 33)]
