@@ -18,6 +18,7 @@ class Slope(NamedTuple):
         error: its standard error, from how the lines differ.
         lines: how many there are.
 
+    >>> from scaleinv.curves import Slope
     >>> Slope(value=2.0, error=0.01, lines=15).value
     2.0
     """
@@ -30,6 +31,7 @@ class Slope(NamedTuple):
 def level_lines(loss: xarray.DataArray, levels: ArrayLike, *, along: str = "lr") -> xarray.DataArray:
     """Find where a loss first falls to each of some levels, as the coordinate ``along`` grows.
 
+    >>> from scaleinv.curves import level_lines
     >>> import xarray
     >>> lr = [0.01, 0.1, 1.0, 10.0]
     >>> loss = xarray.DataArray([2.5, 2.5, 1.5, 3.5], {"lr": lr}, name="loss")
@@ -64,6 +66,7 @@ def level_lines(loss: xarray.DataArray, levels: ArrayLike, *, along: str = "lr")
 def slope(lines: xarray.DataArray, *, over: str = "weight") -> Slope:
     """Fit the slope of level lines in log-log, d log(``lines``) / d log(``over``), to each line by least squares.
 
+    >>> from scaleinv.curves import slope
     >>> import xarray
     >>> k = xarray.DataArray([1.0, 10.0, 100.0], dims="weight", coords={"weight": [1.0, 10.0, 100.0]})
     >>> value, error, lines = slope(xarray.concat([0.1 * k**2, 0.3 * k**2], "level"))
@@ -123,6 +126,7 @@ def _check_axis(array: xarray.DataArray, name: str) -> None:
 def is_logarithmic(array: xarray.DataArray, name: str, *, least: int) -> bool:
     """Whether an array has a dimension of this name whose coordinate has a logarithm, at ``least`` points or more.
 
+    >>> from scaleinv.curves import is_logarithmic
     >>> import xarray
     >>> array = xarray.DataArray([0.3, 0.2, 0.4], {"lr": [0.0, 0.1, 0.2]})
     >>> is_logarithmic(array, "lr", least=2), is_logarithmic(array[1:], "lr", least=2)
@@ -137,6 +141,7 @@ def is_logarithmic(array: xarray.DataArray, name: str, *, least: int) -> bool:
 def best(loss: xarray.DataArray, *, along: str = "lr") -> xarray.DataArray:
     """Find where along an axis a loss is least, for each point of all other axes.
 
+    >>> from scaleinv.curves import best
     >>> import numpy, xarray
     >>> lr = xarray.DataArray([0.01, 0.1, 1.0, 10.0], dims="lr")
     >>> loss = xarray.DataArray(1 + numpy.log(lr / 0.2) ** 2, {"lr": lr})
@@ -159,9 +164,11 @@ def best(loss: xarray.DataArray, *, along: str = "lr") -> xarray.DataArray:
     """
     if not is_logarithmic(loss, along, least=3):
         raise ValueError(f"loss needs a dimension {along!r} of three positive numbers or more; it is {loss}")
-    x = np.log(loss[along])
-    lowest = xarray.apply_ufunc(_lowest, loss, x, input_core_dims=[[along], [along]], vectorize=True)
-    return np.exp(lowest).rename(along).assign_attrs(loss[along].attrs)
+    x = loss[along]
+    places = xarray.DataArray(np.log(x.to_numpy()), dims=along)
+    bare = loss.drop_vars(along)  # apply_ufunc of older xarrays empties the attributes of the coordinate
+    lowest = xarray.apply_ufunc(_lowest, bare, places, input_core_dims=[[along], [along]], vectorize=True)
+    return np.exp(lowest).rename(along).assign_attrs(x.attrs)
 
 
 def _lowest(y: NDArray[Any], x: NDArray[Any]) -> float:
