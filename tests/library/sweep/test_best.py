@@ -35,10 +35,10 @@ def test_another_curve_is_found_much_better_than_the_grid_has_it():
 def test_it_keeps_the_other_dimensions_the_name_and_the_unit():
     loss = losses([0.01, 0.1, 0.3]).assign_coords(c=[1.0, 2.0, 3.0]).expand_dims(seed=[4, 5])
     loss["lr"].attrs["units"] = "W"
-    for given_loss in (loss, loss.transpose("lr", "seed", "c")):
-        found = best(given_loss)
-        assert dict(found.sizes) == {"seed": 2, "c": 3} and found.name == "lr" and found.attrs == {"units": "W"}
-        assert found.sel(seed=5, c=2.0).item() == pytest.approx(0.1)
+    for same in (loss, loss.transpose("lr", "seed", "c")):
+        lowest = best(same)
+        assert dict(lowest.sizes) == {"seed": 2, "c": 3} and lowest.name == "lr" and lowest.attrs == {"units": "W"}
+        assert lowest.sel(seed=5, c=2.0).item() == pytest.approx(0.1)
     assert best(loss.astype(np.float32)).sel(seed=4, c=3.0).item() == pytest.approx(0.3, rel=1e-4)
     assert best(loss.rename(lr="k"), along="k").sel(seed=5, c=2.0).item() == pytest.approx(0.1)
 
@@ -53,7 +53,7 @@ def test_what_diverged_is_never_the_least(bad):
 
 
 @pytest.mark.parametrize("at", [1e-5, 1e-4, 1.0, 10.0])
-def test_a_least_at_an_end_of_the_axis_is_none(at):
+def test_a_least_at_an_end_of_the_axis_is_nan(at):
     assert np.isnan(best(losses([at]))).all()
 
 
@@ -74,6 +74,6 @@ def test_a_flat_floor_has_its_least_on_it():
         (losses([0.1]).sel(lr=LR[3]), "lr"),
     ],
 )
-def test_an_axis_on_which_nothing_can_be_found_is_refused(loss, along):
+def test_an_axis_without_three_logarithms_is_refused(loss, along):
     with pytest.raises(ValueError, match=re.escape(f"needs a dimension {along!r} of three")):
         best(loss, along=along)

@@ -67,7 +67,7 @@ def test_the_folder_and_its_parents_are_made_or_there_already(tmp_path):
     assert identical(swept(folder=tmp_path / "empty"), first) and len(files(tmp_path / "empty")) == 1
 
 
-def test_a_finished_folder_trains_nothing_and_other_jobs_go_on_from_it(tmp_path):
+def test_a_finished_folder_trains_nothing_and_jobs_of_other_sizes_continue_it(tmp_path):
     inline, grid = Inline(), {"lr": [0.001, 0.01, 0.1, 1.0]}
     whole = swept(grid=grid, folder=tmp_path, executor=inline, memory=2 * least_memory(grid=grid))
     assert len(inline.jobs) == 2
@@ -141,7 +141,7 @@ def test_any_loss_may_be_kept(loss_fn, tmp_path):
     assert not inline.jobs
 
 
-def test_a_folder_goes_on_with_functions_made_anew(tmp_path):
+def test_a_folder_continues_with_new_objects_of_the_same_functions(tmp_path):
     """As another process makes them, at other addresses."""
 
     class Loss:

@@ -61,7 +61,7 @@ def test_a_point_of_a_curve_is_the_mean_over_every_steps_and_its_coordinate_the_
     np.testing.assert_allclose(means, each.values.reshape(2, 1, 3, 4).mean(-1), rtol=3e-7)
 
 
-def test_dimensions_are_the_axes_as_given_then_seed_and_step_and_nothing_depends_on_their_order():
+def test_dimensions_are_the_axes_in_order_then_seed_and_step_and_no_number_depends_on_the_order():
     grid = {"lr": [0.01, 0.001, 0.1], "weight": [2.0, 1.0], "width": [8, 16]}
     result = swept(grid=grid, seeds=(7, 3))
     assert result.dims == ("lr", "weight", "width", "seed", "step") and result.shape == (3, 2, 2, 2, 5)

@@ -46,7 +46,7 @@ def points(number):
 
 
 def in_jobs(common, points, size):
-    """The curves of these members, of seed 0, in jobs of this size, of which the last is made up."""
+    """The curves of these members, of seed 0, in jobs of this size; copies fill up the last."""
     jobs = [Job(common, 0, points[i : i + size], size) for i in range(0, len(points), size)]
     ensemble = Ensemble(jobs[0])
     return np.concatenate([ensemble.train(job) for job in jobs])

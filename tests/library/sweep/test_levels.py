@@ -16,7 +16,7 @@ SEEDS = xarray.DataArray([0.0, 0.1, 0.3], dims="seed", coords={"seed": [3, 5, 8]
 
 
 def along_lr(values, lr=None):
-    """A loss over lr only, on the first powers of ten unless told."""
+    """A loss over lr only, by default on the first powers of ten."""
     lr = 10.0 ** np.arange(len(values)) if lr is None else lr
     return xarray.DataArray(np.array(values, dtype=float), {"lr": lr}, "lr")
 
@@ -35,9 +35,9 @@ def lines_of(*exponents):
 def test_the_slope_of_a_loss_of_lr_over_a_power_of_k_is_that_power(b):
     lines = level_lines(scaled(b), [2.9, 3.1, 3.4])
     assert dict(lines.sizes) == {"level": 3, "weight": 4, "seed": 3} and lines.notnull().all()
-    found = slope(lines)
-    assert isinstance(found, Slope) and found.lines == 9
-    assert found.value == pytest.approx(b, abs=1e-12) and found.error == pytest.approx(0, abs=1e-12)
+    fit = slope(lines)
+    assert isinstance(fit, Slope) and fit.lines == 9
+    assert fit.value == pytest.approx(b, abs=1e-12) and fit.error == pytest.approx(0, abs=1e-12)
 
 
 def test_a_line_off_the_grid_is_found_exactly_where_the_loss_is_linear_in_log_lr():
@@ -49,8 +49,8 @@ def test_a_line_off_the_grid_is_found_exactly_where_the_loss_is_linear_in_log_lr
 
 
 def test_a_loss_is_linear_in_the_logarithm_between_neighbours_and_exact_on_the_grid():
-    found = level_lines(along_lr([3.0, 2.0, 0.0]), [2.75, 2.0, 0.5, 0.0])
-    assert found.values == pytest.approx(10.0 ** np.array([0.25, 1.0, 1.75, 2.0]))
+    line = level_lines(along_lr([3.0, 2.0, 0.0]), [2.75, 2.0, 0.5, 0.0])
+    assert line.values == pytest.approx(10.0 ** np.array([0.25, 1.0, 1.75, 2.0]))
     assert level_lines(along_lr([3.0, 1.0], [1.0, 16.0]), 2.0).values == pytest.approx([4.0])
 
 
@@ -93,7 +93,7 @@ def test_one_point_without_a_line_leaves_the_others_alone():
     assert slope(lines) == pytest.approx((1.0, 0.0, 3), abs=1e-12)
 
 
-def test_the_order_of_the_axes_and_of_the_points_on_them_is_nothing():
+def test_the_order_of_the_axes_and_of_their_points_does_not_matter():
     loss, order = scaled(2), np.random.default_rng(0).permutation(len(LR))
     lines = level_lines(loss, [2.9, 3.1])
     for same in (loss.isel(lr=order), loss.transpose("seed", "weight", "lr"), loss.transpose("weight", "lr", "seed")):
@@ -122,7 +122,7 @@ def test_another_axis_can_be_named():
     assert lines.name == "eps" and slope(lines, over="width") == pytest.approx((1.0, 0.0, 6), abs=1e-12)
 
 
-def test_the_loss_given_is_left_as_it_was():
+def test_the_loss_stays_as_it_was():
     loss = scaled(1).isel(lr=slice(None, None, -1))
     loss["lr"].attrs["units"] = "W"
     before = loss.copy(deep=True)
@@ -135,8 +135,8 @@ def test_float32_is_as_good():
 
 
 def test_a_slope_is_the_mean_over_the_lines_and_its_error_the_standard_error_of_that_mean():
-    found = slope(lines_of(0.5, 1.0, 3.0))
-    assert found == pytest.approx((1.5, (1.75 / 3) ** 0.5, 3))
+    fit = slope(lines_of(0.5, 1.0, 3.0))
+    assert fit == pytest.approx((1.5, (1.75 / 3) ** 0.5, 3))
     assert slope(lines_of(0.5, 1.0, 3.0, 0.5, 1.0, 3.0)).error == pytest.approx((1.4 / 6) ** 0.5)
 
 
@@ -150,8 +150,8 @@ def test_the_error_vanishes_for_exact_lines_and_grows_with_the_noise():
     exact, little, much = (slope(0.1 * K**2 * np.exp(size * noise)) for size in (0.0, 0.01, 0.1))
     assert exact == pytest.approx((2.0, 0.0, 30), abs=1e-12)
     assert 1e-4 < little.error and much.error == pytest.approx(10 * little.error)
-    for found in (little, much):
-        assert abs(found.value - 2.0) < 4 * found.error
+    for fit in (little, much):
+        assert abs(fit.value - 2.0) < 4 * fit.error
 
 
 def test_noise_in_the_losses_shows_in_the_error():
@@ -175,7 +175,7 @@ AXIS_IDS = "absent scalar without-coordinate zero negative nan inf one-point".sp
 
 
 @pytest.mark.parametrize("spoil, message", BAD_AXES, ids=AXIS_IDS)
-def test_an_axis_on_which_nothing_can_be_found_is_refused_by_name(spoil, message):
+def test_an_axis_without_logarithm_is_refused_by_name(spoil, message):
     with pytest.raises(ValueError, match=re.escape(message.format("lr"))):
         level_lines(spoil(scaled(1), "lr"), [3.1])
     with pytest.raises(ValueError, match=re.escape(message.format("weight"))):
@@ -226,6 +226,6 @@ def test_the_examples_in_the_documentation_hold():
 
 
 @pytest.mark.parametrize("diverged", [np.nan, np.inf])
-def test_a_first_fall_that_cannot_be_placed_is_none(diverged):
+def test_a_first_fall_next_to_what_diverged_is_nan(diverged):
     loss = xarray.DataArray([3.0, diverged, 1.0, 3.0, 1.0], {"lr": 10.0 ** np.arange(5)}, ["lr"])
     assert level_lines(loss, 2.0).isnull().all()

@@ -74,7 +74,7 @@ def test_smaller_models_are_their_single_runs(name, activation):
         np.testing.assert_allclose(result.sel(width=width, lr=lr, weight=weight, seed=0), losses, rtol=SINGLE)
 
 
-def test_what_is_no_number_at_zero_gradient_stays_out_of_the_rest_of_a_smaller_model():
+def test_updates_that_are_nan_without_gradient_stay_out_of_a_smaller_model():
     """With eps = 0 an update is 0/0 where there is no weight; each pixel here is on in some example."""
 
     def batches(seed):

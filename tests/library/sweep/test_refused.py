@@ -99,7 +99,7 @@ REFUSED = {
     "negative": ({"grid": {"lr": [-0.1]}}, ["lr", "-0.1", "[0, ∞)"]),
     "fixed negative": ({"grid": {"lr": [0.1], "eps": -1.0}}, ["eps", "-1.0"]),
     "beta of 1": ({"grid": {"lr": [0.1], "betas[0]": [0.9, 1.0]}}, ["betas[0]", "1.0", "[0, 1)"]),
-    "no number": ({"grid": {"lr": ["0.1"]}}, ["lr", "'0.1'", "number"]),
+    "not a number": ({"grid": {"lr": ["0.1"]}}, ["lr", "'0.1'", "number"]),
     "a flag on an axis": ({"grid": {"lr": [0.1], "amsgrad": [True, False]}}, ["amsgrad", "True"]),
     "pairs on an axis": ({"grid": {"lr": [0.1], "betas": [(0.9, 0.9), (0.5, 0.5)]}}, ["betas", "betas[0]"]),
     "weight of 0": ({"grid": {"weight": [1.0, 0.0]}}, ["grid['weight']", "0.0", "positive"]),
@@ -108,7 +108,7 @@ REFUSED = {
     "weight NaN": ({"grid": {"weight": [math.nan]}}, ["grid['weight']", "nan"]),
     "weight fixed": ({"grid": {"lr": [0.1], "weight": -2}}, ["grid['weight']", "-2"]),
     "loss of 0": ({"grid": {"loss": [0]}}, ["grid['loss']", "0", "positive"]),
-    "loss no number": ({"grid": {"loss": ["1"]}}, ["grid['loss']", "'1'", "number"]),
+    "loss not a number": ({"grid": {"loss": ["1"]}}, ["grid['loss']", "'1'", "number"]),
     "doubled values": ({"grid": {"lr": [0.1, 0.2, 0.1]}}, ["grid['lr']", "0.1", "twice"]),
     "2-d list": ({"grid": {"lr": [[0.1], [0.2]]}}, ["grid['lr']", "1-d"]),
     "2-d array": ({"grid": {"lr": np.ones((2, 2))}}, ["grid['lr']", "1-d"]),
@@ -121,13 +121,13 @@ REFUSED = {
     "torch's optimizer": ({"optimizer": optim.Adam}, ["optimizer", "Adam", "scaleinv.optimizers"]),
     "seeds empty": ({"seeds": ()}, ["seeds=()", "at least one"]),
     "seeds doubled": ({"seeds": (0, 1, 0)}, ["seeds=(0, 1, 0)", "twice"]),
-    "seeds no integers": ({"seeds": (0.5,)}, ["seeds=(0.5,)", "integer"]),
+    "seeds not integers": ({"seeds": (0.5,)}, ["seeds=(0.5,)", "integer"]),
     "seeds one number": ({"seeds": 3}, ["seeds=3", "integer"]),
     "every too long": ({"every": 3}, ["every=3", "5 steps"]),
     "every of 0": ({"every": 0}, ["every=0"]),
-    "every no integer": ({"every": 2.5}, ["every=2.5"]),
+    "every not an integer": ({"every": 2.5}, ["every=2.5"]),
     "no batches": ({"batches": of()}, ["batches(seed=0)", "0 batches", "(inputs, targets)"]),
-    "no pairs": ({"batches": of((X,))}, ["batches(seed=0)", "(inputs, targets)"]),
+    "not pairs": ({"batches": of((X,))}, ["batches(seed=0)", "(inputs, targets)"]),
     "tensors for pairs": ({"batches": of(X, X)}, ["batches(seed=0)", "(inputs, targets)"]),
     "numbers for pairs": ({"batches": of(1.0)}, ["batches(seed=0)", "(inputs, targets)"]),
     "arrays": ({"batches": of((X.numpy(), Y.numpy()))}, ["batches(seed=0)", "tensor"]),
@@ -149,8 +149,8 @@ REFUSED = {
         {"loss_fn": partial(functional.cross_entropy, reduction="none")},
         ["loss_fn", "model()", "0-d"],
     ),
-    "a loss that is no tensor": ({"loss_fn": lambda outputs, targets: 1.0}, ["loss_fn", "1.0", "0-d"]),
-    "memory no number": ({"memory": None}, ["memory=None", "bytes"]),
+    "a loss that is not a tensor": ({"loss_fn": lambda outputs, targets: 1.0}, ["loss_fn", "1.0", "0-d"]),
+    "memory not a number": ({"memory": None}, ["memory=None", "bytes"]),
     "memory NaN": ({"memory": math.nan}, ["memory=nan", "bytes"]),
     "memory negative": ({"memory": -1}, ["memory=-1", "bytes"]),
 }
@@ -166,6 +166,6 @@ def test_what_cannot_be_trained_is_refused_before_anything_is(arguments, parts):
 
 
 @pytest.mark.parametrize("executor", [4, ThreadPoolExecutor, "processes", map])
-def test_what_is_no_executor_is_refused(executor):
+def test_what_is_not_an_executor_is_refused(executor):
     with pytest.raises(TypeError, match=r"executor=.* concurrent\.futures\.Executor.*get_executor"):
         swept(executor=executor)

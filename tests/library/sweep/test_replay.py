@@ -109,8 +109,8 @@ def programs(draw):
 
 
 def compiled(steps, returned):
-    def function(given):
-        values = list(given["inputs"])
+    def function(memory):
+        values = list(memory["inputs"])
         for name, i, j in steps:
             values.append(OPERATIONS[name](values[i], values[j]))
         return {"results": tuple(values[i] for i in returned)}
@@ -147,35 +147,35 @@ def bytes_of_results(graph):
 @given(programs())
 def test_a_recording_takes_no_more_memory_than_its_results_would(program):
     steps, returned, kinds = program
-    given = {"inputs": [noise(N, N, seed=i) for i in range(len(kinds))]}
-    graph = traced(compiled(steps, returned), given)
-    recording, spare = Recording(graph, (given,)), Recording(graph, (given,), overwritten=given["inputs"])
+    memory = {"inputs": [noise(N, N, seed=i) for i in range(len(kinds))]}
+    graph = traced(compiled(steps, returned), memory)
+    recording, spare = Recording(graph, (memory,)), Recording(graph, (memory,), overwritten=memory["inputs"])
     assert spare.nbytes <= recording.nbytes <= bytes_of_results(graph)
 
 
 def test_memory_is_handed_on():
-    def chain(given):
-        x = given["x"]
+    def chain(memory):
+        x = memory["x"]
         for _ in range(10):
             x = (x @ x).tanh() * 0.5
         return {"x": x}
 
-    given = {"x": noise(64, 64)}
-    assert recorded(chain, given).nbytes <= 2 * given["x"].nbytes
-    assert recorded(lambda given: {"x": (given["x"] * 2).exp()}, given, overwritten=[given["x"]]).nbytes == 0
+    memory = {"x": noise(64, 64)}
+    assert recorded(chain, memory).nbytes <= 2 * memory["x"].nbytes
+    assert recorded(lambda memory: {"x": (memory["x"] * 2).exp()}, memory, overwritten=[memory["x"]]).nbytes == 0
 
 
 def test_what_follows_from_fixed_inputs_alone_is_computed_once():
-    def function(given):
-        return {"x": given["x"] * (given["fixed"] * 2).exp(), "fixed": given["fixed"] + 1}
+    def function(memory):
+        return {"x": memory["x"] * (memory["fixed"] * 2).exp(), "fixed": memory["fixed"] + 1}
 
-    given = {"x": noise(8), "fixed": noise(8, seed=1)}
-    recording = recorded(function, given, fixed=[given["fixed"]])
-    given["x"].copy_(noise(8, seed=2))
-    wanted = function(given)
+    memory = {"x": noise(8), "fixed": noise(8, seed=1)}
+    recording = recorded(function, memory, fixed=[memory["fixed"]])
+    memory["x"].copy_(noise(8, seed=2))
+    wanted = function(memory)
     recording()
     assert same(recording.outputs, wanted)
-    given["fixed"].zero_()  # so that it would show
+    memory["fixed"].zero_()  # so that it would show
     recording()
     assert same(recording.outputs, wanted)
 
@@ -183,29 +183,29 @@ def test_what_follows_from_fixed_inputs_alone_is_computed_once():
 def test_a_graph_may_be_recorded_more_than_once():
     """As each thread does, in memory of its own."""
     inputs = [{"x": noise(8, seed=i)} for i in range(2)]
-    graph = traced(lambda given: {"x": (given["x"] * 2).exp()}, inputs[0])
-    one, other = (Recording(graph, (given,), overwritten=[given["x"]]) for given in inputs)
-    wanted = [(given["x"] * 2).exp() for given in inputs]
+    graph = traced(lambda memory: {"x": (memory["x"] * 2).exp()}, inputs[0])
+    one, other = (Recording(graph, (memory,), overwritten=[memory["x"]]) for memory in inputs)
+    wanted = [(memory["x"] * 2).exp() for memory in inputs]
     other()
     one()
     assert same([one.outputs["x"], other.outputs["x"]], wanted)
 
 
 def test_what_is_computed_once_takes_memory_too():
-    given = {"x": noise(8)}
-    recording = recorded(lambda given: {"x": given["x"] + torch.ones(100, 8).cumsum(0)}, given)
-    assert recording.nbytes >= 2 * 100 * given["x"].nbytes  # the ones' sums, and the result
+    memory = {"x": noise(8)}
+    recording = recorded(lambda memory: {"x": memory["x"] + torch.ones(100, 8).cumsum(0)}, memory)
+    assert recording.nbytes >= 2 * 100 * memory["x"].nbytes  # the ones' sums, and the result
 
 
 def test_a_result_in_an_overwritten_input_is_there_at_once():
-    given = {"w": noise(8), "g": noise(8, seed=1)}
-    recording = recorded(lambda given: {"w": given["w"] - 0.1 * given["g"]}, given, overwritten=[given["w"]])
-    numbers = given["w"].clone()
+    memory = {"w": noise(8), "g": noise(8, seed=1)}
+    recording = recorded(lambda memory: {"w": memory["w"] - 0.1 * memory["g"]}, memory, overwritten=[memory["w"]])
+    numbers = memory["w"].clone()
     for _ in range(3):
         recording()
-        numbers = numbers - 0.1 * given["g"]
+        numbers = numbers - 0.1 * memory["g"]
         assert torch.equal(recording.outputs["w"], numbers)
-        given["w"].copy_(recording.outputs["w"])
+        memory["w"].copy_(recording.outputs["w"])
 
 
 @pytest.mark.parametrize(
@@ -214,7 +214,7 @@ def test_a_result_in_an_overwritten_input_is_there_at_once():
         lambda x, y: x + y,
         lambda x, y: (x * 2, (y, x)),
         lambda x, y: [x.sum(), {"a": y.mT}],
-        lambda x, y: {"given": x, "again": x, "turned": y.mT, "other": torch.ones(2)},
+        lambda x, y: {"itself": x, "again": x, "turned": y.mT, "other": torch.ones(2)},
     ],
     ids=["a tensor", "a tuple", "a list", "inputs themselves"],
 )
@@ -230,21 +230,21 @@ def test_inputs_and_outputs_are_trees_of_any_form(function):
 @pytest.mark.parametrize("function", [lambda y: y + y.mT, lambda y: torch.where(y > 0, y.mT, y)], ids=["sum", "where"])
 def test_a_matrix_with_its_transpose(function):
     """Whose memory is read in two orders."""
-    given = {"x": noise(N, N)}
-    recording = recorded(lambda given: {"y": function(given["x"] * 2)}, given)
+    memory = {"x": noise(N, N)}
+    recording = recorded(lambda memory: {"y": function(memory["x"] * 2)}, memory)
     recording()
-    assert same(recording.outputs, {"y": function(given["x"] * 2)})
+    assert same(recording.outputs, {"y": function(memory["x"] * 2)})
 
 
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.int64, torch.bool, torch.float64])
 def test_inputs_of_any_type_may_be_overwritten(dtype):
-    def function(given):
-        x = given["x"]
-        return {"x": x.float().cumsum(0) + x.float().sum(), "y": given["y"] + 1}
+    def function(memory):
+        x = memory["x"]
+        return {"x": x.float().cumsum(0) + x.float().sum(), "y": memory["y"] + 1}
 
-    given = {"x": torch.tensor([0, 1, 1, 0, 1, 0]).to(dtype), "y": torch.arange(6, dtype=torch.uint8)}
-    wanted = function(given)
-    recording = recorded(function, given, overwritten=tree_leaves(given))
+    memory = {"x": torch.tensor([0, 1, 1, 0, 1, 0]).to(dtype), "y": torch.arange(6, dtype=torch.uint8)}
+    wanted = function(memory)
+    recording = recorded(function, memory, overwritten=tree_leaves(memory))
     recording()
     assert same(recording.outputs, wanted)
 
@@ -253,24 +253,24 @@ def test_training_steps_under_grad_and_vmap_are_recorded():
     def loss(w, x, y):
         return functional.cross_entropy(torch.tanh(x @ w), y)
 
-    def step(given):
+    def step(memory):
         grads, values = torch.func.vmap(torch.func.grad_and_value(loss), in_dims=(0, None, None))(
-            given["w"], given["x"], given["y"]
+            memory["w"], memory["x"], memory["y"]
         )
-        return {"w": given["w"] - given["lr"][:, None, None] * grads, "loss": values}
+        return {"w": memory["w"] - memory["lr"][:, None, None] * grads, "loss": values}
 
-    given = {"w": noise(3, 8, 5), "x": noise(16, 8), "y": torch.arange(16) % 5}
-    given["lr"] = torch.tensor([0.1, 1.0, math.nan])
-    recording = recorded(step, given)
-    wanted = step(given)
+    memory = {"w": noise(3, 8, 5), "x": noise(16, 8), "y": torch.arange(16) % 5}
+    memory["lr"] = torch.tensor([0.1, 1.0, math.nan])
+    recording = recorded(step, memory)
+    wanted = step(memory)
     recording()
     torch.testing.assert_close(recording.outputs, wanted, equal_nan=True)
     assert recording.outputs["w"][:2].isfinite().all() and recording.outputs["w"][2].isnan().all()
 
 
 def test_no_gradient_is_recorded_and_grad_mode_stays():
-    given = {"x": noise(3).requires_grad_()}
-    recording = Recording(traced(lambda given: {"x": given["x"] * 2}, given), (given,))
+    memory = {"x": noise(3).requires_grad_()}
+    recording = Recording(traced(lambda memory: {"x": memory["x"] * 2}, memory), (memory,))
     recording()
     assert not recording.outputs["x"].requires_grad and torch.is_grad_enabled()
 
@@ -327,7 +327,7 @@ def test_cross_entropy(dtype, labels):
     assert_torchs(lambda x, y: functional.cross_entropy(input=x, target=y), logits, labels)
 
 
-def test_cross_entropy_without_labels_is_no_number():
+def test_cross_entropy_without_labels_is_nan():
     with Columns():
         assert functional.cross_entropy(noise(2, 3), torch.tensor([-100, -100])).isnan()
 

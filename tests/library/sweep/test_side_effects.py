@@ -56,7 +56,7 @@ def test_models_and_batches_stay():
     assert all(torch.equal(a, b) for old, new in zip(copies[1], batches) for a, b in zip(old, new))
 
 
-def test_a_given_executor_goes_on_working():
+def test_an_executor_works_on_after_a_sweep():
     with ThreadPoolExecutor(1) as executor:
         swept(executor=executor)
         assert executor.submit(sum, [1, 2]).result() == 3
