@@ -69,20 +69,19 @@ def run(factory: Factory, values: Values, interface: Interface, scale: Scale, st
             optimizer.train()
         training.train(optimizer, steps)
     training.record()
-    trajectory = training.trajectory
-    trajectory += trajectory[-1:] * (steps + 1 - len(trajectory))
-    return Run(torch.stack(trajectory[: steps + 1]), optimizer)
+    return Run(training.trajectory(steps), optimizer)
 
 
 class _Training:
-    """The parameters, the batch of the step, and the trajectory so far."""
+    """The parameters, the batch of the step, and the points where gradients were taken so far."""
 
     def __init__(self, interface: Interface, scale: Scale) -> None:
         start, self.batches = _problem(interface.kind in ("matrix", "sparse"))
         self.interface, self.scale = interface, scale
         self.parameters = [torch.nn.Parameter(scale.weight * w) for w in start]
         self.batch = self.batches[0]
-        self.trajectory: list[Tensor] = []
+        self.attached = interface.kind in ("graph", "model")  # for second derivatives, or the optimizer's own backward
+        self.points: list[Tensor] = []
 
     def what_to_train(self) -> Any:
         """What the factory takes for the parameters: a list of them, of pairs with their names, or a module."""
@@ -104,26 +103,31 @@ class _Training:
             else:
                 self.evaluate()
                 optimizer.step()
-            if len(self.trajectory) > steps:  # a closure may be evaluated several times a step
+            if len(self.points) > steps:  # a closure may be evaluated several times a step
                 break
 
-    @torch.enable_grad()
-    def evaluate(self) -> Tensor:
-        """The loss; its gradients are set, as the sum of a smooth and a quadratic term has them."""
+    def evaluate(self) -> Tensor | None:
+        """Set the gradients of a smooth and a quadratic term of the error; the loss itself, for a closure."""
         self.record()
-        x, y = self.batch
-        weight, loss = self.scale
-        attached = self.interface.kind in ("graph", "model")  # a second derivative, or the optimizer's own backward
-        matrix, *bias = [(p if attached else p.detach()) / weight for p in self.parameters]
-        error = x @ matrix.T + (bias[0] if bias else 0) - y
-        root = (1 + error**2).sqrt()
-        slope = (error / root + 0.1 * error) * (loss / weight / error.numel())
-        for p, grad in zip(self.parameters, (slope.T @ x, slope.sum(0)), strict=False):
-            p.grad = grad.to_sparse() if self.interface.kind == "sparse" else grad
-        return loss * (root + 0.05 * error**2).mean()
+        with torch.enable_grad() if self.attached else nullcontext():
+            x, y = self.batch
+            weight, loss = self.scale
+            matrix, *bias = [(p if self.attached else p.detach()) / weight for p in self.parameters]
+            error = x @ matrix.T + (bias[0] if bias else 0) - y
+            root = (1 + error**2).sqrt()
+            slope = (error / root + 0.1 * error) * (loss / weight / error.numel())
+            for p, grad in zip(self.parameters, (slope.T @ x, slope.sum(0)), strict=False):
+                p.grad = grad.to_sparse() if self.interface.kind == "sparse" else grad
+            return loss * (root + 0.05 * error**2).mean() if self.interface.closure else None
 
     def record(self) -> None:
-        self.trajectory.append(torch.cat([p.detach().flatten() / self.scale.weight for p in self.parameters]))
+        self.points.append(torch.cat([p.detach().flatten() for p in self.parameters]))
+
+    def trajectory(self, steps: int) -> Tensor:
+        """The parameters of the first ``steps`` evaluations and at the end, in the original units; where there were
+        fewer evaluations, the last point is repeated."""
+        points = self.points + self.points[-1:] * (steps + 1 - len(self.points))
+        return torch.stack(points[: steps + 1]) / self.scale.weight
 
 
 @cache
