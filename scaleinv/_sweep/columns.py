@@ -16,6 +16,7 @@ class Columns(TorchFunctionMode):
     A layer's output lies in memory as columns, one for each example.  Under ``torch.func.vmap`` the products of all
     members are then one call on dense matrices, and a softmax runs along rows of examples, many at a time.
 
+    >>> from scaleinv._sweep.columns import Columns
     >>> import torch
     >>> x, weight = torch.ones(5, 7), torch.ones(4, 7)
     >>> with Columns():

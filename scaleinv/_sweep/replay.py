@@ -39,6 +39,7 @@ def traced(function: Callable[..., Any], *inputs: Any) -> GraphModule:
         function: from tensors (in dicts, tuples, …) to tensors, without random numbers and without branches on values.
         inputs: its arguments, of which only shapes and types count.  The graph takes them as one tuple.
 
+    >>> from scaleinv._sweep.replay import traced
     >>> import torch
     >>> graph = traced(lambda x: x * 2, torch.ones(3))
     >>> graph((torch.tensor([1.0, 2.0, 3.0]),))
@@ -64,6 +65,7 @@ class Recording:
         outputs: what the function returned, as tensors in memory that stays.
         nbytes: of the memory between inputs and outputs.
 
+    >>> from scaleinv._sweep.replay import Recording, traced
     >>> import torch
     >>> x = torch.tensor([1.0, 2.0])
     >>> recording = Recording(traced(lambda x: x * 2, x), (x,))

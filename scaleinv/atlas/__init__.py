@@ -15,6 +15,8 @@ import pandas as pd
 
 from scaleinv._entries import key_of, split_key
 
+__all__ = ["atlas", "lines", "versions"]
+
 FOLDER = Path(__file__).parent
 VERDICTS = {
     "bitwise": "bit for bit",
