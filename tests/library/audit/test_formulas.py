@@ -97,6 +97,16 @@ def check_decays_share_and_equilibrium():
     assert row.decay == pytest.approx(1e-3 / row.measured, rel=1e-5)
 
 
+def test_coupled_decays_share_is_of_the_gradient_that_clipping_leaves():
+    model = models.mlp(8)
+    gradients(model)
+    optimizer = optim.Adam(model.parameters(), weight_decay=0.1)
+    free = audit(model, optimizer)
+    clipped = audit(model, optimizer, max_norm=free.gradient_norm / 4)
+    for one, other in zip(free.rows, clipped.rows, strict=True):
+        assert other.decay == pytest.approx(4 * one.decay, rel=1e-4)
+
+
 CHECKS = [
     check_clipping_is_tried_along_whether_it_was_done_or_not,
     check_adams_state_shows_its_last_step,
