@@ -66,10 +66,9 @@ def convert(
 
 def _check_mapping(hyperparameters: Mapping[str, Any]) -> None:
     if not isinstance(hyperparameters, Mapping):
-        example = hyperparameters if isinstance(hyperparameters, Real) else 0.001
-        raise TypeError(
-            f"hyperparameters={hyperparameters!r} is not a dict; pass names and values, such as {{'lr': {example!r}}}"
-        )
+        number = isinstance(hyperparameters, Real) and not isinstance(hyperparameters, bool)
+        example = {"lr": hyperparameters if number else 1e-3}
+        raise TypeError(f"hyperparameters={hyperparameters!r} is not a dict; pass one such as {example}")
 
 
 def _check_names(names: Mapping[str, Any], known: set[str]) -> None:

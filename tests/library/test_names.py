@@ -1,0 +1,111 @@
+"""The names of the package: public ones resolve when they are used, and ``import scaleinv`` imports nothing else."""
+
+import ast
+import doctest
+import importlib
+import inspect
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import scaleinv
+
+HEAVY = {"IPython", "matplotlib", "pandas", "rich", "scipy", "sklearn", "torch", "tqdm", "xarray"}
+SOURCE = Path(scaleinv.__file__).read_text()
+
+
+def fresh(code):
+    """What a new interpreter prints."""
+    done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def test_the_import_imports_nothing_heavy():
+    code = "import sys, scaleinv; print(sorted({name.split('.')[0] for name in sys.modules}))"
+    assert HEAVY & set(ast.literal_eval(fresh(code))) == set()
+
+
+@pytest.mark.parametrize("name", ["Unit", "changes", "optimizers", "laws"])
+def test_the_small_modules_import_no_tables_or_plots(name):
+    code = f"import sys, scaleinv; scaleinv.{name}; print(sorted({{n.split('.')[0] for n in sys.modules}}))"
+    assert set(ast.literal_eval(fresh(code))) & {"IPython", "matplotlib", "pandas", "sklearn", "xarray"} == set()
+
+
+@pytest.mark.parametrize(
+    "expression",
+    ["scaleinv.atlas.atlas()", "scaleinv.optimizers.adam", "scaleinv.laws.update_rms", "scaleinv.changes.gain(2)",
+     "scaleinv.units.W", "scaleinv.convert", "scaleinv.sweep", "scaleinv.reparam.Scale", "scaleinv.audit",
+     "scaleinv.book.models"],
+)  # fmt: skip
+def test_what_the_readme_names_resolves_after_a_bare_import(expression):
+    imports = "import scaleinv.book.models" if ".book." in expression else "import scaleinv"
+    assert fresh(f"{imports}; print({expression} is not None)") == "True"
+
+
+def test_a_star_import_brings_every_public_name():
+    assert fresh("from scaleinv import *; import scaleinv; print(set(scaleinv.__all__) <= set(globals()))") == "True"
+
+
+def test_every_name_resolves_and_has_the_home_that_is_written():
+    modules = [name for name in scaleinv.__all__ if inspect.ismodule(getattr(scaleinv, name))]
+    assert {*modules, *scaleinv._HOMES} == set(scaleinv.__all__)
+    assert len(scaleinv.__all__) == len(set(scaleinv.__all__))
+    for name, home in scaleinv._HOMES.items():
+        module = importlib.import_module(f"scaleinv.{home}")
+        assert getattr(scaleinv, name) is getattr(module, name)
+        assert name in module.__all__
+
+
+def test_a_type_checker_sees_the_same_names():
+    block = next(node for node in ast.parse(SOURCE).body if isinstance(node, ast.If))
+    seen = {alias.name: node.module for node in block.body for alias in node.names}
+    homes = {name: f"scaleinv.{home}" for name, home in scaleinv._HOMES.items()}
+    assert seen == {name: homes.get(name, "scaleinv") for name in scaleinv.__all__}
+
+
+def test_names_are_listed_once_and_sorted():
+    listed = scaleinv.__dir__()
+    assert listed == sorted(set(listed))
+    assert {name for name in listed if not name.startswith("__")} == set(scaleinv.__all__)
+    assert fresh("import scaleinv; print(sorted(set(dir(scaleinv))))") == str(
+        sorted(ast.literal_eval(fresh("import scaleinv; print(dir(scaleinv))")))
+    )
+
+
+@pytest.mark.parametrize(
+    "name, words",
+    [
+        ("infer_unit", "did you mean infer_units"),
+        ("Unts", "did you mean Units"),
+        ("scale_parameter", "did you mean scale_parameters"),
+        ("zzzzzz", "it has UNITS, Audit"),
+    ],
+)
+def test_a_misspelt_name_is_answered_with_the_near_ones(name, words):
+    with pytest.raises(AttributeError, match=f"module 'scaleinv' has no attribute '{name}'; {words}"):
+        getattr(scaleinv, name)
+    assert not hasattr(scaleinv, name)
+
+
+@pytest.mark.parametrize("name", scaleinv._HOMES)
+def test_no_module_is_named_as_a_public_name(name):
+    with pytest.raises(ModuleNotFoundError, match=f"No module named 'scaleinv.{name}'"):
+        importlib.import_module(f"scaleinv.{name}")
+
+
+def test_the_version_is_that_of_the_package():
+    assert scaleinv.__version__ == importlib.import_module("scaleinv._version").__version__
+    assert scaleinv.__version__[0].isdigit()
+
+
+MODULES = ["", "._cli", "._convert.report", "._convert.settings", "._reparam.scale", ".changes", ".reparam", ".units"]
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_the_examples_in_the_docstrings_run(name, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    result = doctest.testmod(importlib.import_module(f"scaleinv{name}"))
+    assert result.attempted > 0 and result.failed == 0
