@@ -1,6 +1,6 @@
 """From the members of a sweep to jobs, and from finished jobs to loss curves."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Executor, as_completed
 from numbers import Real
 from typing import Any, NamedTuple
@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from scaleinv._sweep.ensemble import Ensemble, Job, Training, train_job
+from scaleinv._sweep.kinds import Point
 
 MEMBERS = {"cpu": 128, "cuda": 4096}  # in a job at most: on a CPU what fits a core's cache, on a GPU what fills it
 BLOCK = 32  # members: in jobs of a multiple of it each has its place and its rounding whatever the shapes
@@ -37,23 +38,24 @@ class Curves:
         missing: (points of the grid, seeds): whether a member is.
     """
 
-    def __init__(self, points: int, seeds: int, length: int) -> None:
-        self.values = np.full((points, seeds, length), np.nan)
-        self.missing = np.ones((points, seeds), dtype=bool)
+    def __init__(self, points: Sequence[Point], seeds: Sequence[int], length: int, results: Iterable[Result]) -> None:
+        self.points, self.seeds = points, seeds
+        self.values = np.full((len(points), len(seeds), length), np.nan)
+        self.missing = np.ones((len(points), len(seeds)), dtype=bool)
+        for result in results:
+            self.add(result)
 
     def add(self, result: Result) -> None:
         members, seed = result.place
         self.values[members, seed], self.missing[members, seed] = result.losses, False
 
-    def missing_jobs(
-        self, training: Training, points: Sequence[Mapping[str, Any]], seeds: Sequence[int], size: int
-    ) -> Iterator[tuple[Place, Job]]:
+    def missing_jobs(self, training: Training, size: int) -> Iterator[tuple[Place, Job]]:
         """The jobs, of ``size`` members at most, that train the missing members."""
-        for index, seed in enumerate(seeds):
+        for index, seed in enumerate(self.seeds):
             left = np.flatnonzero(self.missing[:, index])
             for start in range(0, len(left), size):
                 members = left[start : start + size]
-                yield Place(members, index), Job(training, seed, tuple(points[i] for i in members), size)
+                yield Place(members, index), Job(training, seed, tuple(self.points[i] for i in members), size)
 
 
 def train_jobs(executor: Executor, jobs: Iterator[tuple[Place, Job]]) -> Iterator[Result]:
@@ -65,6 +67,19 @@ def train_jobs(executor: Executor, jobs: Iterator[tuple[Place, Job]]) -> Iterato
     finally:
         for future in futures:
             future.cancel()
+
+
+class Workers(NamedTuple):
+    """What trains the jobs of a sweep: how many at a time, on which device, in how many bytes together."""
+
+    number: int
+    device: torch.device
+    memory: float
+
+    def job_size(self, training: Training, points: Sequence[Point], seeds: Sequence[int]) -> int:
+        """How many members of a sweep to train as one."""
+        fitting = members_that_fit(Job(training, seeds[0], (points[0],), 2), self.memory, self.number)
+        return job_size(len(points), len(seeds), self.number, most_members(self.device), fitting)
 
 
 def members_that_fit(sample: Job, memory: float, workers: int) -> int:

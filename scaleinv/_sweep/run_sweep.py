@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 from tqdm import tqdm
 
-from scaleinv._sweep.ensemble import Job, Training
+from scaleinv._sweep.ensemble import Training
 from scaleinv._sweep.grid import make_grid
 from scaleinv._sweep.inspection import inspect_batches, inspect_models
-from scaleinv._sweep.jobs import Curves, job_size, members_that_fit, most_members, train_jobs
+from scaleinv._sweep.jobs import Curves, Workers, train_jobs
 from scaleinv._sweep.store import open_store
 from scaleinv._threads import threads
 from scaleinv.optimizers import Optimizer
@@ -81,15 +81,12 @@ def sweep(  # noqa: PLR0913
     data = inspect_batches(batches, seeds, every)
     models = inspect_models(model, plan, seeds[0], loss_fn, data.example)
     training = Training(model, optimizer, batches, loss_fn, every, plan.fixed, models.largest, models.masked)
-    workers = torch.get_num_threads() if executor is None and data.device.type == "cpu" else 1
-    fitting = members_that_fit(Job(training, seeds[0], (plan.points[0],), 2), memory, workers)
-    size = job_size(len(plan.points), len(seeds), workers, most_members(data.device), fitting)
-    curves = Curves(len(plan.points), len(seeds), data.steps // every)
+    workers = Workers(_number_of_workers(executor, data.device), data.device, memory)
+    size = workers.job_size(training, plan.points, seeds)
     store = open_store(folder, training, plan, seeds)
-    for result in store.load():
-        curves.add(result)
-    jobs = curves.missing_jobs(training, plan.points, seeds, size)
-    with _bar(curves, progress) as bar, threads(1), _pool(executor, workers) as pool:
+    curves = Curves(plan.points, seeds, data.steps // every, store.load())
+    jobs = curves.missing_jobs(training, size)
+    with _bar(curves, progress) as bar, threads(1), _pool(executor, workers.number) as pool:
         for result in train_jobs(pool, jobs):
             curves.add(result)
             store.save(result)
@@ -109,6 +106,11 @@ def _check_executor(executor: Any) -> None:
         raise TypeError(
             f"executor={executor!r} is not a concurrent.futures.Executor; a Dask client's get_executor() returns one"
         )
+
+
+def _number_of_workers(executor: Executor | None, device: torch.device) -> int:
+    """How many jobs train at a time in the memory of one process."""
+    return torch.get_num_threads() if executor is None and device.type == "cpu" else 1
 
 
 def _bar(curves: Curves, progress: bool) -> tqdm:
