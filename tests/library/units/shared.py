@@ -27,7 +27,7 @@ def problem(optimizer_class, weight=1.0, loss=1.0):
     return parameters, closure
 
 
-def says(*parts):
+def text_with(*parts):
     """A pattern that matches text with all parts, in any order."""
     return "(?s)" + "".join(f"(?=.*{re.escape(part)})" for part in parts)
 

@@ -1,4 +1,4 @@
-"""What people change in a training: convert makes the settings for it, rescale carries on in the middle."""
+"""Common changes of a training: ``convert`` makes the settings for one, ``rescale`` applies it in the middle of a run."""
 
 import copy
 
@@ -42,7 +42,7 @@ FACTORS = {
     "gain": (changes.gain(64**-0.5), 8.0, 1.0),
     "init_times": (changes.init_times(10), 10.0, 1.0),
 }
-GIVEN = {
+SETTINGS = {
     optim.SGD: {"lr": 0.1, "momentum": 0.9, "weight_decay": 0.01},
     optim.Adam: {"lr": 1e-2, "weight_decay": 0.01},
     optim.AdamW: {"lr": 1e-2, "weight_decay": 0.1},
@@ -52,10 +52,10 @@ GIVEN = {
 
 
 @pytest.mark.parametrize("change, weight, loss", FACTORS.values(), ids=FACTORS)
-@pytest.mark.parametrize("cls", GIVEN)
+@pytest.mark.parametrize("cls", SETTINGS)
 def test_a_change_converts_as_its_factors_do(cls, change, weight, loss):
     assert (change.weight, change.loss) == (weight, loss)
-    assert convert(cls, GIVEN[cls], change) == convert(cls, GIVEN[cls], weight=weight, loss=loss)
+    assert convert(cls, SETTINGS[cls], change) == convert(cls, SETTINGS[cls], weight=weight, loss=loss)
     assert change.reason and f"{weight if weight != 1 else loss:g}" in change.reason
 
 
@@ -68,12 +68,12 @@ def steps(model, optimizer, number, loss=1.0, first=0):
     return model(x)
 
 
-@pytest.mark.parametrize("cls", GIVEN)
+@pytest.mark.parametrize("cls", SETTINGS)
 def test_alpha_goes_from_16_to_64_in_the_middle_of_a_run(cls):
     torch.manual_seed(0)
     model = Adapted(16)
     trained = [p for p in model.parameters() if p.requires_grad]
-    optimizer = cls(trained, **GIVEN[cls])
+    optimizer = cls(trained, **SETTINGS[cls])
     steps(model, optimizer, 5)
     model, optimizer = copy.deepcopy((model, optimizer))
     changed, kept = copy.deepcopy((model, optimizer)), copy.deepcopy((model, optimizer))
@@ -87,24 +87,24 @@ def test_alpha_goes_from_16_to_64_in_the_middle_of_a_run(cls):
     assert names == [name for name, _ in model.named_parameters()]  # nothing was parametrized
 
 
-@pytest.mark.parametrize("cls", GIVEN)
+@pytest.mark.parametrize("cls", SETTINGS)
 def test_a_new_adapter_with_another_alpha_is_the_same_training(cls):
-    def trained(alpha, given_b):
+    def trained(alpha, settings_of_b):
         torch.manual_seed(0)
         model = Adapted(alpha)
-        groups = [{"params": model.lora_A.parameters()}, {"params": model.lora_B.parameters(), **given_b}]
-        return steps(model, cls(groups, **GIVEN[cls]), 10)
+        groups = [{"params": model.lora_A.parameters()}, {"params": model.lora_B.parameters(), **settings_of_b}]
+        return steps(model, cls(groups, **SETTINGS[cls]), 10)
 
     plain = trained(16, {})
-    assert torch.equal(trained(64, convert(cls, GIVEN[cls], changes.lora_alpha(16, 64))), plain)
+    assert torch.equal(trained(64, convert(cls, SETTINGS[cls], changes.lora_alpha(16, 64))), plain)
     assert not torch.allclose(trained(64, {}), plain, rtol=0.01)
 
 
-@pytest.mark.parametrize("cls", GIVEN)
+@pytest.mark.parametrize("cls", SETTINGS)
 def test_a_layer_gets_a_gain_in_the_middle_of_a_run(cls):
     torch.manual_seed(0)
     model = nn.Sequential(Gained(6, 64), nn.Tanh(), nn.Linear(64, 5))
-    optimizer = cls(model.parameters(), **GIVEN[cls])
+    optimizer = cls(model.parameters(), **SETTINGS[cls])
     steps(model, optimizer, 5)
     other, converted = copy.deepcopy((model, optimizer))
     other[0].gain = 64**-0.5
@@ -113,12 +113,12 @@ def test_a_layer_gets_a_gain_in_the_middle_of_a_run(cls):
     assert torch.equal(other[0].weight, 8 * model[0].weight)
 
 
-@pytest.mark.parametrize("cls", GIVEN)
+@pytest.mark.parametrize("cls", SETTINGS)
 @pytest.mark.parametrize("change", [changes.loss_times(8), changes.sum_over(512)], ids=["loss × 8", "sum over 512"])
 def test_the_loss_changes_in_the_middle_of_a_run(cls, change):
     torch.manual_seed(0)
     model = nn.Linear(6, 5)
-    optimizer = cls(model.parameters(), **GIVEN[cls])
+    optimizer = cls(model.parameters(), **SETTINGS[cls])
     steps(model, optimizer, 5)
     other, converted = copy.deepcopy((model, optimizer))
     rescale(other, converted, change)
@@ -127,8 +127,8 @@ def test_the_loss_changes_in_the_middle_of_a_run(cls, change):
 
 def test_ten_times_as_large_at_the_start_is_ten_times_the_step():
     """And the same relative change, whatever the module does with it."""
-    given = {"lr": 1e-3}
-    for factor, settings in ((1, given), (10, convert(optim.Adam, given, changes.init_times(10)))):
+    old = {"lr": 1e-3}
+    for factor, settings in ((1, old), (10, convert(optim.Adam, old, changes.init_times(10)))):
         torch.manual_seed(0)
         model = nn.Linear(6, 5, bias=False)
         model.weight.data *= factor
@@ -144,7 +144,7 @@ def test_of_an_optimizer_whose_units_were_measured():
     assert new == {"lr": 0.0125, "momentum": 0.9}
 
 
-def refused(error, match, *args, **kwargs):
+def check_refused(error, match, *args, **kwargs):
     model = nn.Linear(6, 5)
     optimizer = optim.Adam(model.parameters())
     steps(model, optimizer, 1)
@@ -155,16 +155,16 @@ def refused(error, match, *args, **kwargs):
     assert str(before[1]) == str(optimizer.state_dict())
 
 
-def test_rescale_refuses_and_leaves_all_as_it_was():
-    refused(TypeError, "changes.loss_times", 8.0)
-    refused(ValueError, "not both", changes.loss_times(8), loss=2)
-    refused(ValueError, "not both", changes.gain(8), weight=2)
-    refused(ValueError, "different initialisation", changes.init_times(10))
-    refused(ValueError, "here lora_B alone", changes.lora_alpha(16, 64))
-    refused(ValueError, "list", changes.gain(0.5), of="weight")
-    refused(ValueError, "did you mean", changes.gain(0.5), of=["wieght"])
-    refused(ValueError, "weight={name: factor}", of=["weight"])
-    refused(ValueError, "leaves the range", changes.gain(1e-40), of=["weight"])
+def test_rescale_refuses_and_changes_nothing():
+    check_refused(TypeError, "changes.loss_times", 8.0)
+    check_refused(ValueError, "not both", changes.loss_times(8), loss=2)
+    check_refused(ValueError, "not both", changes.gain(8), weight=2)
+    check_refused(ValueError, "different initialisation", changes.init_times(10))
+    check_refused(ValueError, "here lora_B alone", changes.lora_alpha(16, 64))
+    check_refused(ValueError, "list", changes.gain(0.5), of="weight")
+    check_refused(ValueError, "did you mean", changes.gain(0.5), of=["wieght"])
+    check_refused(ValueError, "weight={name: factor}", of=["weight"])
+    check_refused(ValueError, "leaves the range", changes.gain(1e-40), of=["weight"])
 
 
 @pytest.mark.parametrize("make", [changes.loss_times, changes.sum_over, changes.gain, changes.init_times])
@@ -193,5 +193,5 @@ def test_every_optimizer_of_known_units_takes_every_change():
     for cls, units in UNITS.items():
         for change, *_ in FACTORS.values():
             if not units.reason:
-                given = {"eps": (1e-30, 1e-3)} if cls is optim.Adafactor else {}
-                convert(cls, given, change)
+                old = {"eps": (1e-30, 1e-3)} if cls is optim.Adafactor else {}
+                convert(cls, old, change)

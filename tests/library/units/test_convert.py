@@ -14,7 +14,7 @@ from scaleinv._checks import check_scale
 from scaleinv._convert import convert_value
 from scaleinv.known_optimizers import UNITS
 from scaleinv.units import ONE, L, W
-from tests.library.units.shared import problem, says
+from tests.library.units.shared import problem, text_with
 
 exponents = st.fractions(min_value=-4, max_value=4, max_denominator=4)
 units = st.builds(Unit, exponents, exponents)
@@ -118,7 +118,7 @@ def test_defaults_that_change_are_added_and_no_others():
     assert convert(optim.Rprop, {}, weight=2.0) == {"lr": 2e-2, "step_sizes": (2e-6, 100)}
 
 
-def test_pure_numbers_and_flags_are_handed_through():
+def test_pure_numbers_and_flags_are_passed_through():
     old = {"lr": 1e-3, "betas": (0.8, 0.95), "amsgrad": True, "foreach": None}
     assert convert(optim.Adam, old, weight=2.0) == old | {"lr": 2e-3, "eps": 5e-9}
 
@@ -134,7 +134,7 @@ def test_a_tensor_stays_a_tensor():
     assert torch.equal(new, 8 * lr) and lr.item() == pytest.approx(1e-3)
 
 
-def test_the_given_dict_is_left_as_it_is():
+def test_the_dict_that_is_passed_stays_the_same():
     old = {"lr": 1e-3, "betas": (0.9, 0.99)}
     kept = dict(old)
     assert convert(optim.Adam, old, weight=10, loss=3) is not old
@@ -147,7 +147,7 @@ def test_scales_of_one_change_nothing_even_without_units():
     assert convert(optim.LBFGS, {}) == {}
 
 
-def test_units_can_be_given_in_place_of_the_class():
+def test_units_can_be_passed_in_place_of_the_class():
     own = Units({"lr": W**3, "beta": ONE}, {})
     assert units_of(own) is own
     assert convert(own, {"lr": 0.5, "beta": 0.9}, weight=2.0) == {"lr": 4.0, "beta": 0.9}
@@ -176,19 +176,19 @@ def test_converting_there_and_back_is_rounding_at_any_scale(weight, loss):
 @pytest.mark.parametrize("name", ["weight", "loss"])
 @pytest.mark.parametrize("value", [0, 0.0, -1, -2.5, math.nan, math.inf, -math.inf])
 def test_a_scale_that_is_not_positive_and_finite_is_refused(name, value):
-    with pytest.raises(ValueError, match=says(f"{name}={value!r}", "positive and finite")):
+    with pytest.raises(ValueError, match=text_with(f"{name}={value!r}", "positive and finite")):
         convert(optim.Adam, {}, **{name: value})
 
 
 @pytest.mark.parametrize("name", ["weight", "loss"])
 @pytest.mark.parametrize("value", [True, False, "8", None, [8.0], 8j])
-def test_a_scale_that_is_no_number_is_refused(name, value):
-    with pytest.raises(TypeError, match=says(f"{name}={value!r}", "not a number")):
+def test_a_scale_that_is_not_a_number_is_refused(name, value):
+    with pytest.raises(TypeError, match=text_with(f"{name}={value!r}", "not a number")):
         convert(optim.Adam, {}, **{name: value})
 
 
 def test_a_scale_tensor_of_several_elements_is_refused():
-    with pytest.raises(TypeError, match=says("weight=tensor([1., 2.])")):
+    with pytest.raises(TypeError, match=text_with("weight=tensor([1., 2.])")):
         check_scale("weight", torch.tensor([1.0, 2.0]))
 
 
@@ -203,55 +203,55 @@ class Stranger(optim.Adam):
 
 
 def test_an_optimizer_of_unknown_units_is_refused_and_infer_units_named():
-    with pytest.raises(ValueError, match=says("optimizer_class=Stranger", "infer_units")):
+    with pytest.raises(ValueError, match=text_with("optimizer_class=Stranger", "infer_units")):
         units_of(Stranger)
-    with pytest.raises(ValueError, match=says("optimizer_class=Stranger", "infer_units")):
+    with pytest.raises(ValueError, match=text_with("optimizer_class=Stranger", "infer_units")):
         convert(Stranger, {"lr": 1e-3}, weight=2)
 
 
 @pytest.mark.parametrize("value", ["Adam", None, optim.Adam([torch.zeros(1)])])
-def test_something_that_is_no_class_is_refused(value):
-    with pytest.raises(TypeError, match=says("optimizer_class=", repr(value)[:20], "not a class")):
+def test_something_that_is_not_a_class_is_refused(value):
+    with pytest.raises(TypeError, match=text_with("optimizer_class=", repr(value)[:20], "not a class")):
         units_of(value)
 
 
 def test_an_unknown_hyperparameter_is_refused_and_the_known_ones_named():
-    with pytest.raises(ValueError, match=says("hyperparameters['learning_rate']", "unknown", "'lr'", "'eps'")):
+    with pytest.raises(ValueError, match=text_with("hyperparameters['learning_rate']", "unknown", "'lr'", "'eps'")):
         convert(optim.Adam, {"learning_rate": 1e-3}, weight=2)
-    with pytest.raises(ValueError, match=says("hyperparameters['eps']")):
+    with pytest.raises(ValueError, match=text_with("hyperparameters['eps']")):
         convert(optim.SGD, {"eps": 1e-3})
 
 
 @pytest.mark.parametrize("scale", [{"weight": 2}, {"loss": 2}])
 def test_the_lr_of_radam_is_refused_with_the_reason(scale):
-    with pytest.raises(ValueError, match=says("lr=0.003", "no known unit", "SGD's steps", "Adam's")):
+    with pytest.raises(ValueError, match=text_with("lr=0.003", "no known unit", "SGD's steps", "Adam's")):
         convert(optim.RAdam, {"lr": 3e-3}, **scale)
 
 
 def test_the_lr_of_lbfgs_is_refused_with_the_reason():
-    with pytest.raises(ValueError, match=says("lr=0.5", "no known unit", "LBFGS starts")):
+    with pytest.raises(ValueError, match=text_with("lr=0.5", "no known unit", "LBFGS starts")):
         convert(optim.LBFGS, {"lr": 0.5}, weight=2)
 
 
 def test_a_constant_that_adafactor_chooses_itself_is_refused():
-    with pytest.raises(ValueError, match=says("eps[0]=None", "L W⁻¹", "factor of 4", "as a number")):
+    with pytest.raises(ValueError, match=text_with("eps[0]=None", "L W⁻¹", "factor of 4", "as a number")):
         convert(optim.Adafactor, {}, loss=4)
 
 
-def test_a_hyperparameter_that_is_no_number_is_refused():
-    with pytest.raises(TypeError, match=says("lr='fast'", "not a number")):
+def test_a_hyperparameter_that_is_not_a_number_is_refused():
+    with pytest.raises(TypeError, match=text_with("lr='fast'", "not a number")):
         convert(optim.Adam, {"lr": "fast"}, weight=2)
 
 
 @pytest.mark.parametrize("lr, weight", [(1e300, 1e10), (1e-320, 1e-10)])
 def test_a_result_beyond_the_range_of_floats_is_refused(lr, weight):
-    with pytest.raises(ValueError, match=says(f"lr={lr!r}", "of unit W", f"{weight:g}", "range of floats")):
+    with pytest.raises(ValueError, match=text_with(f"lr={lr!r}", "of unit W", f"{weight:g}", "range of floats")):
         convert(optim.Adam, {"lr": lr}, weight=weight)
 
 
 @pytest.mark.parametrize("weight", [1e200, 1e-200])
 def test_a_factor_beyond_the_range_of_floats_is_refused(weight):
-    with pytest.raises(ValueError, match=says("lr=0.1", "of unit L⁻¹ W²", "range of floats")):
+    with pytest.raises(ValueError, match=text_with("lr=0.1", "of unit L⁻¹ W²", "range of floats")):
         convert(optim.SGD, {"lr": 0.1}, weight=weight)
 
 

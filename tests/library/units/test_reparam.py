@@ -35,7 +35,7 @@ def test_scaled_by_a_power_of_two_a_module_computes_the_same(make, train):
         lambda: nn.LSTMCell(4, 4),
     ],
 )
-def test_any_module_can_be_scaled_and_folded(make):
+def test_any_module_can_be_scaled_and_unscaled(make):
     torch.manual_seed(0)
     module = make()
     inputs = [torch.randn(3, 2, 4)] * 3 if isinstance(module, nn.MultiheadAttention) else [torch.randn(2, 4)]
@@ -56,7 +56,7 @@ def test_any_module_can_be_scaled_and_folded(make):
 
 @settings(deadline=None, max_examples=40, derandomize=True)
 @given(st.floats(1e-6, 1e6), st.sampled_from(DTYPES))
-def test_scaling_and_folding_gives_the_parameters_back_up_to_rounding(k, dtype):
+def test_scaling_and_unscaling_restores_the_parameters_up_to_rounding(k, dtype):
     module = network().to(dtype)
     before = effective_parameters(module)
     stored = dict(zip(before, module.parameters()))
@@ -137,19 +137,19 @@ MODULES = [
 ]
 
 
-@pytest.mark.parametrize("make, k, error, says", MODULES)
-def test_scale_parameters_refuses_and_changes_nothing(make, k, error, says):
+@pytest.mark.parametrize("make, k, error, words", MODULES)
+def test_scale_parameters_refuses_and_changes_nothing(make, k, error, words):
     module = make()
     lazy = isinstance(module, nn.LazyLinear)
     before = [] if lazy else copy.deepcopy(list(module.state_dict().items()))
-    with pytest.raises(error, match=says):
+    with pytest.raises(error, match=words):
         scale_parameters(module, k)
     after = [] if lazy else list(module.state_dict().items())
     assert [n for n, _ in after] == [n for n, _ in before]
     assert all(x == y if isinstance(x, float) else torch.equal(x, y) for (_, x), (_, y) in zip(before, after))
 
 
-def test_fold_refuses_a_parametrization_on_top():
+def test_unscale_parameters_refuses_a_parametrization_on_top():
     module = scale_parameters(network(), 8)
     nn.utils.parametrize.register_parametrization(module[0], "weight", nn.Identity())
     with pytest.raises(ValueError, match="'0.weight' has another parametrization"):

@@ -16,7 +16,7 @@ from tests.library.units.shared import network, same
 
 DTYPES = (torch.float32, torch.float64, torch.bfloat16)
 # Adafactor's default eps[0] is a constant of the dtype, and follows no unit; 1e-12 stays below every mean square.
-GIVEN = {
+SETTINGS = {
     optim.SGD: {"lr": 0.05, "momentum": 0.9, "weight_decay": 0.01},
     optim.ASGD: {"lr": 0.05, "lambd": 0.01, "weight_decay": 0.01, "t0": 3},
     optim.Adagrad: {"weight_decay": 0.01, "lr_decay": 0.1, "initial_accumulator_value": 0.1},
@@ -29,10 +29,10 @@ GIVEN = {
 KNOWN = [cls for cls, units in UNITS.items() if not units.reason]
 
 
-def run(cls, *, weight=1.0, loss=1.0, at=5, steps=10, dtype=torch.float32, make=network, given=None, units=None):
+def run(cls, *, weight=1.0, loss=1.0, at=5, steps=10, dtype=torch.float32, make=network, options=None, units=None):
     """The effective parameters after every step, of a run whose units change before step ``at``."""
     module = make().to(dtype)
-    optimizer = optimizer_of(module, cls, **(GIVEN.get(cls, {}) if given is None else given))
+    optimizer = optimizer_of(module, cls, **(SETTINGS.get(cls, {}) if options is None else options))
     factor, trajectory = 1.0, []
     for step in range(steps):
         if step == at:
@@ -50,14 +50,14 @@ def run(cls, *, weight=1.0, loss=1.0, at=5, steps=10, dtype=torch.float32, make=
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("cls", KNOWN, ids=lambda cls: cls.__name__)
 @pytest.mark.parametrize("weight, loss", [(8.0, 1.0), (1.0, 2.0**-6), (2.0**-10, 2.0**7)])
-def test_a_run_goes_on_bit_for_bit_in_other_units(cls, dtype, weight, loss):
+def test_a_run_continues_bit_for_bit_in_other_units(cls, dtype, weight, loss):
     plain = run(cls, dtype=dtype)
     assert not torch.equal(plain[0]["0.weight"], plain[-1]["0.weight"])
     assert same(run(cls, weight=weight, loss=loss, dtype=dtype), plain)
 
 
 @pytest.mark.parametrize("make", [convnet, transformer])
-def test_real_networks_go_on_bit_for_bit(make):
+def test_real_networks_continue_bit_for_bit(make):
     def trained(weight):
         model = make()
         optimizer = optim.AdamW(model.parameters(), lr=1e-2)
@@ -92,8 +92,8 @@ def test_naming_some_parameters_splits_their_group(cls):
     module = network()
     optimizer = optim.Adam(module.named_parameters(), lr=1e-3)
     rescale(module, optimizer, weight=weight)
-    found = {group["lr"]: group["param_names"] for group in optimizer.param_groups}
-    assert found == {1e-3: ["0.bias", "2.weight"], 8e-3: ["0.weight"], 0.25e-3: ["2.bias"]}
+    names = {group["lr"]: group["param_names"] for group in optimizer.param_groups}
+    assert names == {1e-3: ["0.bias", "2.weight"], 8e-3: ["0.weight"], 0.25e-3: ["2.bias"]}
     assert {len(g["params"]) == len(g["param_names"]) for g in optimizer.param_groups} == {True}
 
 
@@ -105,7 +105,7 @@ def test_parameters_elsewhere_keep_their_scale_and_follow_the_loss():
     assert {group["lr"]: len(group["params"]) for group in optimizer.param_groups} == {0.5 * 64 / 4: 4, 0.5 / 4: 1}
 
 
-def test_rescale_again_and_back_and_fold():
+def test_rescale_again_and_back_and_unscale():
     module = network()
     optimizer = optim.Adam(module.parameters(), lr=1e-3)
     before = copy.deepcopy(optimizer.state_dict()), effective_parameters(module)
@@ -120,7 +120,7 @@ def test_rescale_again_and_back_and_fold():
 
 
 @pytest.mark.parametrize("k", [8.0, 10.0])
-def test_folding_in_the_middle_of_a_run_changes_it_by_rounding_only(k):
+def test_unscaling_in_the_middle_of_a_run_changes_it_by_rounding_only(k):
     def trained(k):
         module = scale_parameters(network(), k)
         optimizer = optim.AdamW(module.parameters(), lr=1e-2 * k, eps=1e-8 / k, weight_decay=1e-2 / k)
@@ -133,12 +133,12 @@ def test_folding_in_the_middle_of_a_run_changes_it_by_rounding_only(k):
             optimizer.step()
         return effective_parameters(module)
 
-    plain, folded = trained(1.0), trained(k)
+    plain, unscaled = trained(1.0), trained(k)
     for name in plain:
-        torch.testing.assert_close(folded[name], plain[name], rtol=0 if k == 8 else 1e-5, atol=0 if k == 8 else 1e-6)
+        torch.testing.assert_close(unscaled[name], plain[name], rtol=0 if k == 8 else 1e-5, atol=0 if k == 8 else 1e-6)
 
 
-def test_a_scheduler_made_afterwards_goes_on_in_the_new_units():
+def test_a_scheduler_made_afterwards_continues_in_the_new_units():
     module = network()
     optimizer = optim.SGD(module.parameters(), lr=0.1)
     optim.lr_scheduler.StepLR(optimizer, 2)
@@ -149,8 +149,8 @@ def test_a_scheduler_made_afterwards_goes_on_in_the_new_units():
     assert scheduler.get_last_lr() == [pytest.approx(0.1 * 64 / 10)] or scheduler.base_lrs == [0.1 * 64]
 
 
-class Nobodys(optim.Optimizer):
-    """w ← w − lr·(m/s + decay·w), with a running mean m and a running sum s of sizes, a float: in nobody's library."""
+class Unlisted(optim.Optimizer):
+    """w ← w − lr·(m/s + decay·w), with a running mean m and a running sum s of sizes, a float: in no library."""
 
     def __init__(self, params, lr=0.01, decay=0.1, beta=0.9):
         super().__init__(params, {"lr": lr, "decay": decay, "beta": beta})
@@ -166,10 +166,10 @@ class Nobodys(optim.Optimizer):
 
 
 def test_an_unknown_optimizer_runs_with_the_units_measured():
-    units = infer_units(Nobodys, {})
+    units = infer_units(Unlisted, {})
     assert units.hyperparameters == {"lr": W, "decay": ONE / W, "beta": ONE}
     assert units.state == {"mean": G, "size": G}
-    assert same(run(Nobodys, weight=8.0, loss=4.0, units=units), run(Nobodys, units=units))
+    assert same(run(Unlisted, weight=8.0, loss=4.0, units=units), run(Unlisted, units=units))
 
 
 # What makes it fail.
@@ -179,7 +179,7 @@ def test_an_unknown_optimizer_runs_with_the_units_measured():
     "broken",
     [
         {"hyperparameters": {"lr": ONE}},
-        {"hyperparameters": {"eps": ONE}, "given": {"eps": 0.1}},
+        {"hyperparameters": {"eps": ONE}, "options": {"eps": 0.1}},
         {"hyperparameters": {"weight_decay": G / W}},
         {"state": {"exp_avg": ONE}},
         {"state": {"exp_avg_sq": G}},
@@ -189,18 +189,20 @@ def test_an_unknown_optimizer_runs_with_the_units_measured():
 def test_with_one_wrong_unit_the_run_is_another(broken):
     right = UNITS[optim.AdamW]
     wrong = Units(right.hyperparameters | broken.get("hyperparameters", {}), right.state | broken.get("state", {}))
-    given = broken.get("given", {"lr": 0.01})
-    assert same(run(optim.AdamW, weight=8.0, loss=4.0, given=given), run(optim.AdamW, given=given))
-    assert not same(run(optim.AdamW, weight=8.0, loss=4.0, given=given, units=wrong), run(optim.AdamW, given=given))
+    options = broken.get("options", {"lr": 0.01})
+    assert same(run(optim.AdamW, weight=8.0, loss=4.0, options=options), run(optim.AdamW, options=options))
+    assert not same(
+        run(optim.AdamW, weight=8.0, loss=4.0, options=options, units=wrong), run(optim.AdamW, options=options)
+    )
 
 
 # Errors leave everything as it was.
 
 
-def started(cls=optim.Adam, **given):
+def started(cls=optim.Adam, **options):
     """A network after one step, so that there is state."""
     module = network()
-    optimizer = cls(module.parameters(), **given)
+    optimizer = cls(module.parameters(), **options)
     module(torch.ones(2, 5)).square().sum().backward()
     optimizer.step()
     return module, optimizer
@@ -232,7 +234,7 @@ RUNS = [
     (started, {"loss": "2"}, TypeError, "loss='2'"),
     (started, {"weight": {"0.weight": 8, "nothing": 2}}, ValueError, r"weight\['nothing'\]"),
     (started, {"weight": {"0.weight": float("nan")}}, ValueError, r"weight\['0.weight'\]=nan"),
-    (lambda: started(Nobodys), {"weight": 8}, ValueError, "infer_units"),
+    (lambda: started(Unlisted), {"weight": 8}, ValueError, "infer_units"),
     (lambda: started(optim.RAdam), {"weight": 8}, ValueError, "first five steps"),
     (lambda: started(optim.Adafactor), {"weight": 8}, ValueError, r"eps\[0\]=None"),
     (lambda: with_state(surprise=torch.ones(3)), {"weight": 8}, ValueError, "'surprise'"),
@@ -246,8 +248,8 @@ RUNS = [
 ]
 
 
-@pytest.mark.parametrize("make, arguments, error, says", RUNS)
-def test_rescale_refuses_and_changes_nothing(make, arguments, error, says):
+@pytest.mark.parametrize("make, arguments, error, words", RUNS)
+def test_rescale_refuses_and_changes_nothing(make, arguments, error, words):
     module, optimizer = make()
 
     def everything():
@@ -257,6 +259,6 @@ def test_rescale_refuses_and_changes_nothing(make, arguments, error, says):
         return copy.deepcopy(state), kept, copy.deepcopy(grads)
 
     before = everything()
-    with pytest.raises(error, match=says):
+    with pytest.raises(error, match=words):
         rescale(module, optimizer, **arguments)
     assert str(everything()) == str(before)

@@ -52,11 +52,11 @@ FLAGS = {
 
 @by_name
 def test_the_table_holds_exactly_the_state_that_real_steps_create(optimizer_class):
-    found = set()
+    names = set()
     for flags in FLAGS.get(optimizer_class, [{}]):
         parameters, closure = problem(optimizer_class)
         optimizer = optimizer_class(parameters, **flags)
         for _ in range(2):
             optimizer.step(closure)
-        found |= {name for state in optimizer.state.values() for name in state}
-    assert found == set(UNITS[optimizer_class].state)
+        names |= {name for state in optimizer.state.values() for name in state}
+    assert names == set(UNITS[optimizer_class].state)
