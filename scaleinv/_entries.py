@@ -1,4 +1,4 @@
-"""Keys such as ``betas[0]`` for the entries of hyperparameters that are tuples: the one place that makes and reads them.
+"""Keys such as ``betas[0]`` for the entries of tuples of hyperparameters: the one place that makes and reads them.
 
 >>> from scaleinv._entries import entries
 >>> dict(entries({"lr": 0.1, "betas": (0.9, 0.999)}))

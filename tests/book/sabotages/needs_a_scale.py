@@ -55,7 +55,9 @@ SABOTAGES = [
         ["5.17"],
         "Adam and SGD change places",
         {
-            "optimizers.adam, lr=WIDE, weight=KS, eps=lambda weight: 1e-8 / weight": "optimizers.sgd, lr=WIDE, weight=KS",
+            "optimizers.adam, lr=WIDE, weight=KS, eps=lambda weight: 1e-8 / weight": (
+                "optimizers.sgd, lr=WIDE, weight=KS"
+            ),
             "optimizers.sgd, lr=WIDE, weight=KS": "optimizers.adam, lr=WIDE, weight=KS",
         },
     ),

@@ -1,4 +1,4 @@
-"""Common changes of a training: ``convert`` makes the settings for one, ``rescale`` applies it in the middle of a run."""
+"""Common changes of a training: ``convert`` makes the settings for one, ``rescale`` applies it during a run."""
 
 import copy
 
