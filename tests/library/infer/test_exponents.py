@@ -77,6 +77,12 @@ def test_a_misfit_beyond_the_fit_does_not_coarsen_the_resolution():
     assert result.residual == pytest.approx(2 * FIT, rel=1e-3) and result.certain == {"a", "b"}
 
 
+def test_the_residual_is_that_of_the_finest_resolution():
+    """At the coarser one a and b are not told apart, and fit freely what 1 instead of 1.00005 leaves over."""
+    units, certain, residual = solved(-1.00005 * A, ZERO, a=A, b=A + 1e-5 * B)
+    assert certain == set() and residual == pytest.approx(5e-5, rel=1e-3)
+
+
 # The residual.
 
 
