@@ -216,8 +216,8 @@ def test_every_claim_has_a_sabotage(notebooks, name):
 # What one sabotage changes is not changed for the next.
 
 CELLS = [
-    "import math, torch\nfrom scaleinv.book.claims import claim\nseen, model = {'all': []}, torch.nn.Linear(2, 1)\ntorch.nn.init.zeros_(model.weight)\n"
-    "alias = seen['all']\ndef note(x):\n    seen['all'].append(x + START)\nSTART = 0",
+    "import math, torch\nfrom scaleinv.book.claims import claim\nseen, model = {'all': []}, torch.nn.Linear(2, 1)\n"
+    "torch.nn.init.zeros_(model.weight)\nalias = seen['all']\ndef note(x):\n    seen['all'].append(x + START)\nSTART = 0",
     "note(1)\nbefore = model.weight.detach().clone()\nstream = (x for x in [9])\nmodel(torch.ones(2)).sum().backward()",
     "torch.optim.SGD(model.parameters(), lr=1).step()\nseen['two'] = {2}\nalias.append(2)",
     "claim('0.1', 'notes', len(seen['all']), equals=2)\nclaim('0.2', 'sum', sum(alias), equals=3)\n"
