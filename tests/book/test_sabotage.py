@@ -216,8 +216,8 @@ def test_every_claim_has_a_sabotage(notebooks, name):
 # What one sabotage changes is not changed for the next.
 
 CELLS = [
-    "import math, torch\nfrom scaleinv.book.claims import claim\nseen, model = {'all': []}, torch.nn.Linear(2, 1)\n"
-    "torch.nn.init.zeros_(model.weight)\nalias, START = seen['all'], 0\ndef note(x):\n    seen['all'].append(x + START)",
+    "import torch\nfrom scaleinv.book.claims import claim\nseen, model = {'all': []}, torch.nn.Linear(2, 1)\n"
+    "torch.nn.init.zeros_(model.weight)\nalias, START = seen['all'], 0\ndef note(x):\n    seen['all'].append(x+START)",
     "note(1)\nbefore = model.weight.detach().clone()\nstream = (x for x in [9])\nmodel(torch.ones(2)).sum().backward()",
     "torch.optim.SGD(model.parameters(), lr=1).step()\nseen['two'] = {2}\nalias.append(2)",
     "claim('0.1', 'notes', len(seen['all']), equals=2)\nclaim('0.2', 'sum', sum(alias), equals=3)\n"
@@ -238,7 +238,7 @@ UNCHANGED = {"0.1 notes": True, "0.2 sum": True, "0.3 moved": True}
 
 @pytest.mark.parametrize("cell", range(4))
 def test_a_run_from_any_cell_repeats_the_notebook_however_often(small_notebook, cell):
-    text = ["import math", "note(1)", "{2}", "'sum'"][cell]
+    text = ["import torch", "note(1)", "{2}", "'sum'"][cell]
     for _ in range(3):
         held = small_notebook.sabotaged({text: text + " "}, list(UNCHANGED))
         assert held == UNCHANGED
