@@ -124,7 +124,7 @@ def test_the_package_does_its_work(programs):
             lambda seed: [(torch.ones(8, 4), torch.zeros(8, dtype=torch.long))] * 3,
             {"lr": [0.1, 0.2]},
         )
-        print(result.loss.sizes["lr"])
+        print(result.losses.sizes["lr"])
     """
     done = run(programs / "python", "-c", code)
     assert done.returncode == 0, done.stderr
