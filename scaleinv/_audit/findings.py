@@ -124,7 +124,8 @@ def most_below_eps(audit: Measurements) -> Iterator[Observation]:
                 "with the gradient, as SGD's do."
             )
             if len(rows) > 1:
-                text += f" In {_other_tensors(len(rows) - 1)} more than {percent(least)} are."
+                have = "has" if len(rows) == 2 else "have"
+                text += f" {_other_tensors(len(rows) - 1)} {have} more than {percent(least)} below eps."
             yield Observation(severity, text, _names(rows), rows[0].below_eps)
 
 
@@ -190,7 +191,7 @@ def no_gradient(audit: Measurements) -> Iterator[Observation]:
     without = [row for row in rows if math.isnan(row.gradient_rms)]
     if len(without) < len(rows):
         if without:
-            text = f"no gradient reaches {without[0].parameter}, which an optimizer is to train."
+            text = f"no gradient reaches {without[0].parameter}, though an optimizer trains it."
             yield _about(without, Severity.WARNING, len(without), text)
         zeros = [row for row in rows if row.gradient_rms == 0]
         if zeros:
