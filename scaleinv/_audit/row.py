@@ -83,7 +83,7 @@ class Row:
 
     @property
     def relative(self) -> float:
-        """Relative change of a step: as measured, else as predicted."""
+        """Relative change of a step, as measured, else as predicted."""
         return self.predicted if math.isnan(self.measured) else self.measured
 
     @property

@@ -39,8 +39,8 @@ def convert(
         loss: the factor of the loss, a positive number.
 
     Returns:
-        A new dict with the converted values.  It includes each default that has to change, such as Adam's eps: 1e-8 is
-        right in one choice of units only.
+        A new dict with the converted values.  It includes each default that has to change, such as Adam's eps, for
+        1e-8 is right in one choice of units only.
 
     Raises:
         TypeError: if ``hyperparameters`` is not a dict, a value or scale is not a number, or ``change`` is not a

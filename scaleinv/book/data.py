@@ -103,7 +103,7 @@ def text_batches(
     """Draw ``steps`` batches of text from random places. The same seed draws the same.
 
     Returns:
-        An iterator over pairs of shape (size, length): characters, and for each the character after it.
+        An iterator over pairs of shape (size, length), characters and for each the character after it.
 
     >>> from scaleinv.book.data import text_batches
     >>> characters, following = next(text_batches(1, 2, 10))

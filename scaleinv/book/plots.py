@@ -73,7 +73,7 @@ def figure(xlabel: str, *ylabels: str) -> tuple[Figure, Any]:
         ylabels: likewise; several make panels one above the other.
 
     Returns:
-        The figure and its axes: one for one ylabel, a list for several.
+        The figure and its axes, one for one ylabel, a list for several.
 
     >>> from scaleinv.book.plots import figure
     >>> fig, (above, below) = figure("step (1)", "loss (L)", "update (W)")
