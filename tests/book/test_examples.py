@@ -1,8 +1,7 @@
-"""Examples run: those of the texts, those of the docstrings, and the commands. The library's page is complete."""
+"""The examples and commands of the texts run. The library's page is complete."""
 
 import ast
 import contextlib
-import doctest
 import importlib
 import inspect
 import io
@@ -136,23 +135,6 @@ def test_the_commands_of_a_text_run(path, capsys):
     assert {words[0] for words in found} == {"units", "convert", "audit"}
     for words in found:
         assert main(words) == 0 and capsys.readouterr().out, words
-
-
-# Docstrings: each runs with no names but those that it imports.
-
-
-def doctests(module):
-    """The examples of a module, those of functions that a decorator has wrapped included."""
-    finder = doctest.DocTestFinder(exclude_empty=True)
-    return [test for test in finder.find(module, globs={}) if test.examples]
-
-
-@pytest.mark.parametrize("name", EVERY_MODULE)
-def test_the_examples_of_a_module_run(name):
-    runner, report = doctest.DocTestRunner(), io.StringIO()
-    for test in doctests(importlib.import_module(name)):
-        runner.run(test, out=report.write)
-    assert runner.failures == 0, report.getvalue()
 
 
 # The library's page: every name on it exists, has an example, and every public name is on it.

@@ -1,7 +1,6 @@
 """The names of the package: public ones resolve when they are used, and ``import scaleinv`` imports nothing else."""
 
 import ast
-import doctest
 import importlib
 import inspect
 import subprocess
@@ -28,21 +27,30 @@ def test_the_import_imports_nothing_heavy():
     assert HEAVY & set(ast.literal_eval(fresh(code))) == set()
 
 
-@pytest.mark.parametrize("name", ["Unit", "changes", "optimizers", "laws"])
-def test_the_small_modules_import_no_tables_or_plots(name):
-    code = f"import sys, scaleinv; scaleinv.{name}; print(sorted({{n.split('.')[0] for n in sys.modules}}))"
+def test_the_small_modules_import_no_tables_or_plots():
+    names = "scaleinv.Unit, scaleinv.changes, scaleinv.optimizers, scaleinv.laws"
+    code = f"import sys, scaleinv; {names}; print(sorted({{n.split('.')[0] for n in sys.modules}}))"
     assert set(ast.literal_eval(fresh(code))) & {"IPython", "matplotlib", "pandas", "sklearn", "xarray"} == set()
 
 
-@pytest.mark.parametrize(
-    "expression",
-    ["scaleinv.atlas.atlas()", "scaleinv.optimizers.adam", "scaleinv.laws.update_rms", "scaleinv.changes.gain(2)",
-     "scaleinv.units.W", "scaleinv.convert", "scaleinv.sweep", "scaleinv.reparam.Scale", "scaleinv.audit",
-     "scaleinv.book.models"],
-)  # fmt: skip
-def test_what_the_readme_names_resolves_after_a_bare_import(expression):
-    imports = "import scaleinv.book.models" if ".book." in expression else "import scaleinv"
-    assert fresh(f"{imports}; print({expression} is not None)") == "True"
+README_NAMES = [
+    "scaleinv.atlas.atlas()", "scaleinv.optimizers.adam", "scaleinv.laws.update_rms", "scaleinv.changes.gain(2)",
+    "scaleinv.units.W", "scaleinv.convert", "scaleinv.sweep", "scaleinv.reparam.Scale", "scaleinv.audit",
+    "scaleinv.book.models",
+]  # fmt: skip
+RESOLVED = """
+import sys
+for expression in {expressions}:
+    for name in [name for name in sys.modules if name.split(".")[0] == "scaleinv"]:
+        del sys.modules[name]
+    import scaleinv
+    if eval(expression) is None:
+        print(expression)
+"""
+
+
+def test_what_the_readme_names_resolves_after_a_bare_import():
+    assert fresh(RESOLVED.format(expressions=README_NAMES)) == ""
 
 
 def test_a_star_import_brings_every_public_name():
@@ -99,13 +107,3 @@ def test_no_module_is_named_as_a_public_name(name):
 def test_the_version_is_that_of_the_package():
     assert scaleinv.__version__ == importlib.import_module("scaleinv._version").__version__
     assert scaleinv.__version__[0].isdigit()
-
-
-MODULES = ["", "._cli", "._convert.report", "._convert.settings", "._reparam.scale", ".changes", ".reparam", ".units"]
-
-
-@pytest.mark.parametrize("name", MODULES)
-def test_the_examples_in_the_docstrings_run(name, monkeypatch):
-    monkeypatch.setenv("COLUMNS", "80")
-    result = doctest.testmod(importlib.import_module(f"scaleinv{name}"))
-    assert result.attempted > 0 and result.failed == 0

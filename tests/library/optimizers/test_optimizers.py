@@ -423,10 +423,6 @@ def test_docstrings_have_an_example_that_holds(name):
     assert test.examples and doctest.DocTestRunner().run(test).failed == 0
 
 
-def test_the_example_of_the_module_holds():
-    assert doctest.testmod(optimizers, globs={}).failed == 0
-
-
 @every_rule
 def test_docstrings_name_the_equation_and_the_source(name):
     factory = getattr(optimizers, name)

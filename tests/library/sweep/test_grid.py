@@ -1,8 +1,6 @@
 """The names and values of a grid, and the labels of the result."""
 
-import doctest
 from functools import partial
-from importlib import import_module
 
 import numpy as np
 import pytest
@@ -153,9 +151,3 @@ def test_two_axes_of_scales_and_losses_are_in_one_dataset():
     result = sweep(mlp, optimizers.adam, digits(), {"loss": [1.0, 2.0], "weight": [1.0]}, progress=False)
     assert result.losses.dims == ("loss", "weight", "seed", "step")
     assert result.loss.values.tolist() == [1.0, 2.0] and result.loss.attrs["units"] == "1"
-
-
-@pytest.mark.parametrize("module", ["run_sweep", "replay", "columns"])
-def test_docstring_examples(module):
-    result = doctest.testmod(import_module(f"scaleinv._sweep.{module}"))
-    assert result.failed == 0 and result.attempted > 2

@@ -1,13 +1,11 @@
 """Level lines and their slopes, on losses whose level lines are known."""
 
-import doctest
 import re
 
 import numpy as np
 import pytest
 import xarray
 
-from scaleinv import curves as module
 from scaleinv.curves import Slope, level_lines, slope
 
 LR = 2.0 ** np.arange(-8, 9)
@@ -218,11 +216,6 @@ def test_lines_of_fewer_than_three_points_are_counted_and_refused_with_a_way_out
 
 def test_a_line_of_three_points_is_enough():
     assert slope(lines_without([4.0])) == pytest.approx((1.0, 0.0, 3), abs=1e-12)
-
-
-def test_the_examples_in_the_documentation_hold():
-    result = doctest.testmod(module)
-    assert result.attempted and not result.failed
 
 
 @pytest.mark.parametrize("diverged", [np.nan, np.inf])
