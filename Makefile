@@ -70,7 +70,8 @@ browser-test: environment
 pdf: environment
 	@$(RUN) -m pip install -qq --disable-pip-version-check -r tools/browser/requirements.txt
 	@rm -rf _build/single
-	@$(call quiet_kernels,_build/single/ipython) && .venv/bin/jupyter-book build . --builder singlehtml --path-output _build/single -W -n --keep-going --quiet >/dev/null
+	@$(call quiet_kernels,_build/single/ipython) \
+	  && .venv/bin/jupyter-book build . --builder singlehtml --path-output _build/single -W -n --keep-going --quiet >/dev/null
 	@$(RUN) tools/browser/pdf.py _build/single/_build/singlehtml _build/book.pdf
 
 lab: environment
@@ -78,7 +79,7 @@ lab: environment
 
 # Execute every notebook (or NOTEBOOKS=...) and store its outputs.
 notebooks: environment
-	@$(RUN) tools/execute.py $(NOTEBOOKS)
+	@$(call quiet_kernels,_build/ipython) && $(RUN) tools/execute.py $(NOTEBOOKS)
 
 # Measure the units of every optimizer of the atlas and store them; three minutes on two cores.
 atlas: environment

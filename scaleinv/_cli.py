@@ -8,6 +8,7 @@ import ast
 import contextlib
 import importlib
 import io
+import os
 import re
 import sys
 import textwrap
@@ -63,7 +64,11 @@ OLD_NAMES = {"start_times": "init_times"}
 
 
 def run(prog: str = "scaleinv") -> None:
-    """Run the command in ``sys.argv`` and exit.  Output is UTF-8, because units have superscripts."""
+    """Run the command in ``sys.argv`` and exit.
+
+    Output is UTF-8, because units have superscripts.  Optimizers are found in the current folder too.
+    """
+    sys.path.append(os.getcwd())
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(encoding="utf-8")
     sys.exit(main(prog=prog))

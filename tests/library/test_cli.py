@@ -264,6 +264,12 @@ def test_a_module_in_the_current_folder_is_imported(mine):
     assert max(map(len, out.splitlines())) <= 60
 
 
+def test_the_script_imports_a_module_in_the_current_folder_too(mine):
+    code = "import sys, scaleinv._cli; sys.argv[1:] = ['units', 'mine.Mine', '--lr', '0.25']; scaleinv._cli.run()"
+    done = subprocess.run([sys.executable, "-P", "-c", code], cwd=mine, capture_output=True, timeout=60)
+    assert done.returncode == 0 and b"Mine: consistent." in done.stdout
+
+
 @pytest.mark.parametrize("words", [["--help"], ["--version"], ["units", "--help"]], ids=" ".join)
 def test_help_and_version_import_nothing_heavy(words):
     code = f"""if True:
