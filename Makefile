@@ -28,7 +28,7 @@ quiet_kernels = mkdir -p $(1)/profile_default \
 # Built into a folder of its own and moved into place when it is whole, so that an interrupted build leaves the
 # last book as it was. Warnings are errors (-W), and so is a cell that raises (_config.yml).
 book: environment
-	@echo "building the book (a minute or two)"
+	@echo "building the book (a few minutes)"
 	@rm -rf $(NEW).*
 	@new=$(NEW).$$$$ && $(call quiet_kernels,$$new/ipython) \
 	  && .venv/bin/jupyter-book build . --path-output $$new -W -n --keep-going --quiet >/dev/null \
@@ -37,9 +37,9 @@ book: environment
 	@echo "The book: file://$(CURDIR)/_build/html/index.html"
 
 # Every notebook of book/, whose outputs have to be the stored ones (nbval), and all tests; a worker for each core, and
-# each file on one worker.
+# each group of conftest.py on one worker.
 test: environment
-	@$(RUN) -m pytest -n logical --maxprocesses 8 --dist loadfile book tests
+	@$(RUN) -m pytest -n logical --maxprocesses 8 --dist loadgroup book tests
 
 # The library's tests alone.
 test-library: environment

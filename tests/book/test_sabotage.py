@@ -85,7 +85,7 @@ class Snapshot:
     tensors with hooks, which a copy would lose. Two names of one object are two names of its copy.
     """
 
-    SHARED = (ModuleType, type, FunctionType, BuiltinFunctionType, GeneratorType, Artist)
+    SHARED = (ModuleType, type, FunctionType, BuiltinFunctionType, GeneratorType, Artist, torch.finfo)
 
     def __init__(self, namespace):
         self.kept, self.copied, memo, file = [], [], {}, io.BytesIO()

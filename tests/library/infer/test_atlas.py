@@ -11,6 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import pytest
+import torch
 
 from scaleinv import Unit, atlas
 
@@ -38,6 +39,14 @@ SAMPLE = [
 ]
 REPEATED = [key for key in LINES if key.startswith("torch.optim.")] + SAMPLE
 EXACT = ("module", "name", "given", "verdict", "floats", "degree", "lr", "units", "nearby", "undetermined", "suspect")
+
+
+@pytest.fixture(autouse=True)
+def no_process_group_remains():
+    """Some optimizers run in a process group, which other tests of this process must not find."""
+    yield
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
 
 
 def test_the_atlas_has_every_optimizer_of_the_packages_and_no_other():
