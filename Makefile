@@ -37,9 +37,9 @@ book: environment
 	@echo "The book: file://$(CURDIR)/_build/html/index.html"
 
 # Every notebook of book/, whose outputs have to be the stored ones (nbval), and all tests; a worker for each core, and
-# each group of conftest.py on one worker.
+# each file on one worker, the one that takes longest first.
 test: environment
-	@$(RUN) -m pytest -n logical --maxprocesses 8 --dist loadgroup book tests
+	@$(RUN) -m pytest -n logical --maxprocesses 8 --dist loadfile --no-loadscope-reorder tests/book/test_sabotage.py book tests
 
 # The library's tests alone.
 test-library: environment

@@ -15,15 +15,6 @@ settings.register_profile("scaleinv", deadline=None, derandomize=True)
 settings.load_profile("scaleinv")
 
 
-def pytest_collection_modifyitems(items):
-    """Make a group, which one worker runs, of each file, and of the sabotages of each notebook, which share its run."""
-    for item in items:
-        group = str(item.path)
-        if item.path.name == "test_sabotage.py" and hasattr(item, "callspec"):
-            group += f" {item.callspec.params.get('name', '')}"
-        item.add_marker(pytest.mark.xdist_group(group))
-
-
 @pytest.fixture(scope="module")
 def one_thread():
     """For tests on tensors of a few thousand entries."""
