@@ -37,9 +37,9 @@ book: environment
 	@echo "The book: file://$(CURDIR)/_build/html/index.html"
 
 # Every notebook of book/, whose outputs have to be the stored ones (nbval), and all tests; a worker for each core, and
-# each file on one worker, the one that takes longest first.
+# each file on one worker, those that take longest first.
 test: environment
-	@$(RUN) -m pytest -n logical --maxprocesses 8 --dist loadfile --no-loadscope-reorder tests/book/test_sabotage.py book tests
+	@$(RUN) -m pytest -n logical --maxprocesses 8 --dist loadfile --no-loadscope-reorder tests/book/sabotages book tests
 
 # The library's tests alone.
 test-library: environment

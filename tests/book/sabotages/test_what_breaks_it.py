@@ -1,5 +1,7 @@
 """The claims that a sabotage makes fail, what it means, and text of the notebook → its replacement."""
 
+from tests.book.sabotage import test_a_sabotage_fails_its_claims, test_every_claim_has_a_sabotage  # noqa: F401
+
 SABOTAGES = [
     (["6.1 window's"], "a tenth of the condition", {"(99 * EPS.get(n, 1e-8) / r)": "(9 * EPS.get(n, 1e-8) / r)"}),
     (["6.1 clamps"], "Adafactor's eps taken for a gradient", {"eps ** 0.5,": "eps,"}),

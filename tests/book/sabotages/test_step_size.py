@@ -1,5 +1,7 @@
 """The claims that a sabotage makes fail, what it means, and text of the notebook → its replacement."""
 
+from tests.book.sabotage import test_a_sabotage_fails_its_claims, test_every_claim_has_a_sabotage  # noqa: F401
+
 SABOTAGES = [
     (["3.1 Δw", "3.1 |g| ≥ 1000 eps: least"], "a larger eps", {"lr=LR, eps=EPS)": "lr=LR, eps=1e-5)"}),
     (["3.1 |g| ≥ 1000 eps: largest"], "twice the lr", {"lr=LR, eps=EPS)": "lr=2 * LR, eps=EPS)"}),

@@ -1,5 +1,7 @@
 """The claims that a sabotage makes fail, what it means, and text of the notebook → its replacement."""
 
+from tests.book.sabotage import test_a_sabotage_fails_its_claims, test_every_claim_has_a_sabotage  # noqa: F401
+
 SABOTAGES = [
     (["7.1 units measured"], "lr alone", {"isinstance(u, Unit)]": 'isinstance(u, Unit) and name == "lr"]'}),
     (["7.1 of these"], "every unit is held to that of lr", {"(u, table[name])": '(u, table["lr"])'}),

@@ -1,5 +1,7 @@
 """The claims that a sabotage makes fail, what it means, and text of the notebook → its replacement."""
 
+from tests.book.sabotage import test_a_sabotage_fails_its_claims, test_every_claim_has_a_sabotage  # noqa: F401
+
 SABOTAGES = [
     (["2.1"], "the post's slip: v² for v", {"v / (1 + 2**2)": "v**2 / (1 + 2**2)"}),
     (["2.2"], "a signal in the noise", {"gradients(2000), betas": "gradients(2000, snr=0.5), betas"}),

@@ -1,5 +1,7 @@
 """The claims that a sabotage makes fail, what it means, and text of the notebook → its replacement."""
 
+from tests.book.sabotage import test_a_sabotage_fails_its_claims, test_every_claim_has_a_sabotage  # noqa: F401
+
 SABOTAGES = [
     (["5.1"], "the bound of a uniform distribution for its RMS", {"(3 * fan_in) ** -0.5": "fan_in**-0.5"}),
     (["5.2"], "every entry is taken to have a gradient", {"(1e-3 * moved.share**0.5)": "1e-3"}),

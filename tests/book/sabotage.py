@@ -1,0 +1,192 @@
+"""Every claim of the book can fail: for each there is a sabotage of its notebook's own code that makes it fail.
+
+A notebook's cells run once as they are. Before a cell that a sabotage changes first, the run pauses, and the sabotaged
+cells run on from there, in a copy of what the names mean.
+The sabotages are in ``sabotages/``, in a test file named like the notebook without its number; these files import the
+two tests at the end of this one.
+"""
+
+import copy
+import io
+import json
+import pickle
+from pathlib import Path
+from types import BuiltinFunctionType, FunctionType, GeneratorType, ModuleType
+
+import matplotlib.pyplot as plt
+import pytest
+import torch
+from matplotlib.artist import Artist
+
+from scaleinv.book import claims
+
+BOOK = Path(__file__).parents[2] / "book"
+NOTEBOOKS = {path.stem.partition("_")[2]: path.stem for path in sorted(BOOK.glob("*.ipynb"))}
+
+
+def sources_of(name):
+    """The code cells of a notebook."""
+    cells = json.loads((BOOK / f"{name}.ipynb").read_text())["cells"]
+    return ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
+
+
+def first_changed(sources, replacements):
+    """The index of the first cell that the replacements change; 0 if there is none."""
+    return next((i for i, source in enumerate(sources) if source != replaced(source, replacements)), 0)
+
+
+class Notebook:
+    """The code of a notebook, which has run up to some cell, and a copy of what its names then meant."""
+
+    def __init__(self, name):
+        self.sources = sources_of(name)
+        self.namespace = {}  # for all runs: the functions that the notebook defines have this dict as their globals
+        self.begin()
+
+    def begin(self):
+        self.position, self.snapshot, self.claims = 0, Snapshot({}), []
+
+    def run_to(self, position):
+        """Make the names what they are before the cell at ``position``, by running the cells that have not run yet."""
+        if position < self.position:
+            self.begin()
+        self.snapshot.restore(self.namespace)
+        if position > self.position:
+            for source in self.sources[self.position : position]:
+                self.claims += run(source, self.namespace)
+            self.position, self.snapshot = position, Snapshot(self.namespace)
+
+    def sabotaged(self, replacements, wanted):
+        """claim → whether it held, for the claims made up to the last one wanted."""
+        missing = [text for text in replacements if not any(text in source for source in self.sources)]
+        assert not missing, f"not in the notebook any more: {missing}"
+        start, held = first_changed(self.sources, replacements), {}
+        self.run_to(start)
+        for source in self.sources[start:]:
+            held |= run(replaced(source, replacements), self.namespace)
+            if all(any(is_named(made, claim) for made in held) for claim in wanted):
+                return held
+        raise AssertionError(f"of {wanted} only {list(held)} were made")
+
+    def all_claims(self):
+        self.run_to(len(self.sources))
+        return self.claims
+
+
+class Snapshot:
+    """A copy of a namespace, so that what a run changes in place is not changed for the next one.
+
+    What cannot be copied, or is not changed, is shared: modules, classes, functions, generators and figures, and
+    tensors with hooks, which a copy would lose. Two names of one object are two names of its copy.
+    """
+
+    SHARED = (ModuleType, type, FunctionType, BuiltinFunctionType, GeneratorType, Artist, torch.finfo)
+
+    def __init__(self, namespace):
+        self.kept, self.copied, memo, file = [], [], {}, io.BytesIO()
+        places = {}
+
+        def persistent_id(value):
+            """The place of a value that is not pickled; pickle asks for that of every value it meets."""
+            if id(value) not in places:
+                if isinstance(value, self.SHARED) or (torch.is_tensor(value) and not is_copyable(value)):
+                    places[id(value)] = ("kept", len(self.kept))
+                    self.kept.append(value)
+                elif torch.is_tensor(value):
+                    places[id(value)] = ("copied", len(self.copied))
+                    self.copied.append(copied(value, memo))
+                    alive.append(value)  # or another value may get its id
+                else:
+                    return None
+            return places[id(value)]
+
+        alive = []
+        pickler = pickle.Pickler(file)
+        pickler.persistent_id = persistent_id
+        pickler.dump({name: value for name, value in namespace.items() if name != "__builtins__"})
+        self.pickled = file.getvalue()
+
+    def restore(self, namespace):
+        """Make the namespace what it was, with a new copy of everything that can change."""
+        memo, unpickler = {}, pickle.Unpickler(io.BytesIO(self.pickled))
+
+        def persistent_load(place):
+            kind, i = place
+            return self.kept[i] if kind == "kept" else copied(self.copied[i], memo)
+
+        unpickler.persistent_load = persistent_load
+        names = unpickler.load()
+        namespace.clear()
+        namespace.update(names)
+
+
+def is_copyable(tensor):
+    hooks = tensor._backward_hooks or getattr(tensor, "_post_accumulate_grad_hooks", None)
+    return tensor.is_leaf and not hooks
+
+
+def copied(tensor, memo):
+    """A copy of a tensor with its gradient; once for each memo."""
+    new = copy.deepcopy(tensor, memo)
+    if tensor.grad is not None and new.grad is None:
+        new.grad = copy.deepcopy(tensor.grad, memo)
+    return new
+
+
+def replaced(source, replacements):
+    """Every text replaced by its own replacement, once: two may change places."""
+    for i, text in enumerate(replacements):
+        source = source.replace(text, f"\0{i}\0")
+    for i, new in enumerate(replacements.values()):
+        source = source.replace(f"\0{i}\0", new)
+    return source
+
+
+def run(source, namespace):
+    """claim → whether it held, for those that this cell makes."""
+    held = {}
+
+    def recording(identity, statement, *args, **kwargs):
+        try:
+            CLAIM(identity, statement, *args, **kwargs)
+        except claims.ClaimFailed:
+            held[f"{identity} {statement}"] = False
+        else:
+            held[f"{identity} {statement}"] = True
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(claims, "claim", recording)
+        patch.setattr(claims, "_show", lambda text, html: None)
+        patch.setattr(claims, "_checked", ["0"])
+        if "claim" in namespace:
+            namespace["claim"] = recording
+        exec(source, namespace)
+    plt.close("all")
+    return held
+
+
+CLAIM = claims.claim
+
+
+def in_order_of_cells(name, sabotages):
+    """The sabotages of a notebook in the order of the cells from which they run, so that the notebook runs once."""
+    sources = sources_of(name)
+    return sorted(sabotages, key=lambda sabotage: first_changed(sources, sabotage[2]))
+
+
+def is_named(made, claim):
+    """ "4.1" names all statements of claim 4.1 and none of 4.10."""
+    return made == claim or made.startswith(claim + " " * (" " not in claim))
+
+
+def test_a_sabotage_fails_its_claims(notebook, fails, replacements):
+    held = notebook.sabotaged(replacements, fails)
+    for claim in fails:
+        named = {made: holds for made, holds in held.items() if is_named(made, claim)}
+        assert named and not any(named.values()), named
+
+
+def test_every_claim_has_a_sabotage(notebook, request):
+    named = [claim for fails, _, _ in request.module.SABOTAGES for claim in fails]
+    made = notebook.all_claims()
+    assert made and not [claim for claim in made if not any(is_named(claim, name) for name in named)]
