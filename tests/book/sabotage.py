@@ -3,13 +3,18 @@
 A notebook's cells run once as they are. Before a cell that a sabotage changes first, the run pauses, and the sabotaged
 cells run on from there, in a copy of what the names mean.
 The sabotages are in ``sabotages/``, in a test file named like the notebook without its number; these files import the
-two tests at the end of this one.
+tests at the end of this one.
+
+A sabotage changes what is measured (the data, the model, the optimizer, the rule), never the claim itself or what it
+predicted: text inside a call of ``claim`` or ``predict`` is left alone.
 """
 
+import ast
 import copy
 import io
 import json
 import pickle
+import re
 from pathlib import Path
 from types import BuiltinFunctionType, FunctionType, GeneratorType, ModuleType
 
@@ -28,6 +33,25 @@ def sources_of(name):
     """The code cells of a notebook."""
     cells = json.loads((BOOK / f"{name}.ipynb").read_text())["cells"]
     return ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
+
+
+def stated(source):
+    """The calls of claim and predict in a cell, as (first character, last) of its text."""
+    starts = [0]
+    for line in source.splitlines(keepends=True):
+        starts.append(starts[-1] + len(line.encode()))
+    return [
+        (starts[node.lineno - 1] + node.col_offset, starts[node.end_lineno - 1] + node.end_col_offset)
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in ("claim", "predict")
+    ]
+
+
+def inside_a_claim(source, text):
+    """Whether the text occurs inside a call of claim or predict."""
+    encoded, wanted = source.encode(), text.encode()
+    places = [match.span() for match in re.finditer(re.escape(wanted), encoded)]
+    return any(first < end and start < last for start, end in places for first, last in stated(source))
 
 
 def first_changed(sources, replacements):
@@ -157,7 +181,7 @@ def run(source, namespace):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(claims, "claim", recording)
         patch.setattr(claims, "_show", lambda text, html: None)
-        patch.setattr(claims, "_checked", ["0"])
+        patch.setattr(claims, "_checked", [("0", "identity")])
         if "claim" in namespace:
             namespace["claim"] = recording
         exec(source, namespace)
@@ -184,6 +208,11 @@ def test_a_sabotage_fails_its_claims(notebook, fails, replacements):
     for claim in fails:
         named = {made: holds for made, holds in held.items() if is_named(made, claim)}
         assert named and not any(named.values()), named
+
+
+def test_a_sabotage_does_not_change_a_claim_itself(notebook, request):
+    texts = [text for _, _, replacements in request.module.SABOTAGES for text in replacements]
+    assert [text for text in texts if any(inside_a_claim(source, text) for source in notebook.sources)] == []
 
 
 def test_every_claim_has_a_sabotage(notebook, request):

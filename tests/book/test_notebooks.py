@@ -25,7 +25,7 @@ LONGEST = 25  # lines of a code cell; most are about a dozen
 ROOT = Path(__file__).resolve().parents[2]
 NOTEBOOKS = sorted(path for path in (ROOT / "book").rglob("*.ipynb") if ".ipynb_checkpoints" not in path.parts)
 TEXTS = [ROOT / "README.md", *sorted((ROOT / "book").rglob("*.md"))]
-SHOWING = {"print", "display", "claim", "verdict"}
+SHOWING = {"print", "display", "claim", "predict", "verdict"}
 DIRECTIVE = re.compile(r"^(?:`{3,}|:{3,})\{figure\}.*?^(?:`{3,}|:{3,})\s*$", re.MULTILINE | re.DOTALL)
 EXEMPT = re.compile(r"^\s*#+\s*(NBVAL_|PYTEST_VALIDATE_)", re.MULTILINE)
 
@@ -41,7 +41,7 @@ def plain_texts(cell):
 
 def claim_lines(notebook):
     lines = [text for cell in code_cells(notebook) for text in plain_texts(cell) if text.startswith("claim ")]
-    return [re.match(r"claim (\S+): .* \(expected .*\) ✓$", line, re.DOTALL) for line in lines]
+    return [re.match(r"claim (\S+) \((\w+)\): .* \(expected .*\) ✓(?: \[.+\])?$", line, re.DOTALL) for line in lines]
 
 
 def calls(body):
@@ -95,10 +95,25 @@ def claim_faults(notebook):
         return ["a line that begins like a claim is not one"]
     if code_cells(notebook)[-1].source.strip() != "verdict()":
         return ["the last code cell is not verdict()"]
-    names = ", ".join(dict.fromkeys(line[1] for line in lines))
-    expected = [f"verdict: {len(lines)} checks of the claims {names}: all hold ✓"]
-    shown = plain_texts(code_cells(notebook)[-1])
-    return [] if shown == expected else [f"the verdict is {shown} and should be {expected}"]
+    numbers = [line[1] for line in lines]
+    if numbers != sorted(numbers, key=lambda number: [int(part) for part in number.split(".")]):
+        return [f"the claims are not in order: {numbers}"]
+    (shown,) = plain_texts(code_cells(notebook)[-1])
+    says = re.fullmatch(r"verdict: (\d+) checks \(.*\) of the claims (.*): all hold ✓", shown)
+    right = says and int(says[1]) == len(lines) and says[2] == ", ".join(dict.fromkeys(numbers))
+    return [] if right else [f"the verdict is {shown} and should name {numbers}"]
+
+
+def prediction_faults(notebook):
+    """Laws that no earlier cell predicts, and predictions that no law checks."""
+    predicted, checked, faults = {}, set(), []
+    for place, cell in enumerate(code_cells(notebook)):
+        lines = plain_texts(cell)
+        laws = {match[1] for line in lines if (match := re.match(r"claim (\S+) \(law\)", line))}
+        faults += [f"law {number} is not predicted in an earlier cell" for number in laws if number not in predicted]
+        checked |= laws
+        predicted |= {match[1]: place for line in lines if (match := re.match(r"prediction (\S+):", line))}
+    return faults + [f"no law checks prediction {number}" for number in predicted if number not in checked]
 
 
 def figure_faults(notebook):
@@ -158,6 +173,11 @@ def test_a_notebook_makes_claims_and_its_verdict_names_them_all(path):
 
 
 @every_notebook
+def test_a_law_is_predicted_in_an_earlier_cell(path):
+    assert prediction_faults(read(path)) == []
+
+
+@every_notebook
 def test_every_figure_has_a_caption_a_name_and_an_alternative_text(path):
     assert figure_faults(read(path)) == []
 
@@ -195,11 +215,13 @@ def test_the_table_of_contents_names_every_notebook_and_only_existing_files():
 # The comparison finds what it should: a small notebook, executed and stored, and a copy of it with mistakes.
 
 CELLS = {
-    "import": "from scaleinv.book.claims import about, claim, verdict",
+    "import": "from functools import partial\nfrom scaleinv.book import claims\n"
+    "from scaleinv.book.claims import about, predict, verdict\nclaim = partial(claims.claim, kind='identity')",
     "figure": "claim('0.1', 'two and two', 2 + 2, equals=4)",
     "roughly": "claim('0.2', 'a third', {'of 1': 1 / 3}, at_most=1)",
     "bound": "claim('0.3', 'a third again', 1 / 3, at_most=1)",
-    "raises": "claim('0.4', 'two and three', 2 + 3, equals=5)",
+    "predicted": "five = predict('0.4', 'two and three', 5)",
+    "raises": "claim('0.4', 'two and three', 2 + 3, kind='law', equals=five)",
     "printed": "print('about the third:', about(1 / 3))\nprint('and no more')",
     "removed": "print('something')",
     "one of two": "claim('0.5', 'one', 1, equals=1)\nclaim('0.6', 'two', 2, equals=2)",
@@ -293,7 +315,8 @@ def changed(notebook, **changes):
 
 
 def test_no_fault_is_found_in_a_correct_notebook(executed):
-    for faults in (execution_faults, claim_faults, figure_faults, comparison_faults, length_faults):
+    every = (execution_faults, claim_faults, prediction_faults, figure_faults, comparison_faults, length_faults)
+    for faults in every:
         assert faults(executed) == []
 
 
@@ -340,6 +363,21 @@ def test_claims_that_the_verdict_does_not_name_are_found(executed):
     assert claim_faults(without("figure")) and claim_faults(without("verdict"))
     assert claim_faults(without("printed")) == []
     assert claim_faults(new_notebook(cells=[new_markdown_cell("# A page")])) == ["no claim"]
+
+
+def test_claims_out_of_order_are_found(executed):
+    first, *others, verdict = [cell for name, cell in zip(CELLS, executed.cells) if name != "import"]
+    assert "not in order" in claim_faults(new_notebook(cells=[*others, first, verdict]))[0]
+
+
+def test_a_law_without_a_prediction_in_an_earlier_cell_is_found(executed):
+    cells = dict(zip(CELLS, executed.cells))
+    predicted, law = cells["predicted"], cells["raises"]
+    together = new_code_cell("both", outputs=[*predicted.outputs, *law.outputs])
+    for wrong in ([law], [law, predicted], [together]):
+        assert "not predicted" in prediction_faults(new_notebook(cells=wrong))[0]
+    assert "no law" in prediction_faults(new_notebook(cells=[predicted]))[0]
+    assert prediction_faults(new_notebook(cells=[predicted, law])) == []
 
 
 @pytest.mark.parametrize("missing", ["caption", "name", "alt"])

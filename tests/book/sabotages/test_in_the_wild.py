@@ -1,6 +1,10 @@
 """The claims that a sabotage makes fail, what it means, and text of the notebook → its replacement."""
 
-from tests.book.sabotage import test_a_sabotage_fails_its_claims, test_every_claim_has_a_sabotage  # noqa: F401
+from tests.book.sabotage import (  # noqa: F401
+    test_a_sabotage_does_not_change_a_claim_itself,
+    test_a_sabotage_fails_its_claims,
+    test_every_claim_has_a_sabotage,
+)
 
 SABOTAGES = [
     (
