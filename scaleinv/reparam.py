@@ -8,17 +8,18 @@ In formulas, k is the factor ``weight`` of the stored parameters and c the facto
 import difflib
 import warnings
 from collections.abc import Iterable, Mapping
-from typing import TypeAlias, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import torch
 from torch import nn
 from torch.nn.parameter import is_lazy
 
 from scaleinv._checks import check_scale
-from scaleinv._reparam import Scale, Slot, multiplied, parameter_slots, plan_conversion
+from scaleinv._reparam import Slot, kept_elsewhere, multiplied, parameter_slots, plan_conversion, set_scale
 from scaleinv.changes import Change, check_change
 from scaleinv.units import Units
 
+Optimizers: TypeAlias = torch.optim.Optimizer | list[torch.optim.Optimizer]
 Weight: TypeAlias = float | Mapping[str, float]
 _Module = TypeVar("_Module", bound=nn.Module)
 
@@ -26,11 +27,12 @@ _Module = TypeVar("_Module", bound=nn.Module)
 def scale_parameters(module: _Module, weight: Weight | None = None, *, k: Weight | None = None) -> _Module:
     """Store every parameter of ``module`` as w' = k·w, and let the module compute with w'/k.
 
-    Its output stays the same up to rounding, and bit for bit when k is a power of two.
+    Its output stays the same up to rounding, and bit for bit when k is a power of two.  ``module.weight`` shows w, a
+    new tensor each time; to change a stored parameter in place, go through ``module.parameters()``, which holds w'.
 
     Args:
-        module: any ``nn.Module``.  Its Parameter objects stay the same and hold w' from now on; a ``state_dict`` saved
-            before still loads.
+        module: any ``nn.Module``.  Its Parameter objects stay the same, under their names, and hold w' from now on.
+            Its ``state_dict`` holds w' and k; one saved before, which holds w, still loads.
         weight: a positive number, or a dict from parameter names, as in ``module.named_parameters()``, to positive
             numbers; parameters not named keep their scale.
         k: deprecated name of ``weight``.
@@ -40,8 +42,9 @@ def scale_parameters(module: _Module, weight: Weight | None = None, *, k: Weight
 
     Raises:
         TypeError: if ``module`` is not a module or ``weight`` is not a number.
-        ValueError: if ``weight`` is not positive and finite, a name is unknown, a parameter is shared, already scaled
-            or has sparse gradients, or k·w leaves the range of its dtype.  ``module`` is left unchanged.
+        ValueError: if ``weight`` is not positive and finite, a name is unknown, a parameter is already scaled or not
+            initialised, a module uses it in a way that a scale does not reach, or k·w leaves the range of its dtype.
+            ``module`` is left unchanged.
 
     >>> import torch, scaleinv
     >>> layer = torch.nn.Linear(2, 1)
@@ -53,13 +56,12 @@ def scale_parameters(module: _Module, weight: Weight | None = None, *, k: Weight
     slots = parameter_slots(module)
     factors = _factors("weight", _weight_or_k(weight, k), slots)
     for name in factors:
-        scale = slots[name].scale
-        if scale is not None:
+        if slots[name].weight != 1:
             raise ValueError(
-                f"weight: parameter {name!r} is already scaled, by {scale.weight:g}; "
+                f"weight: parameter {name!r} is already scaled, by {slots[name].weight:g}; "
                 "use rescale to scale it further or unscale_parameters to undo it"
             )
-    _check_scalable(slots, factors)
+    _check_scalable(module, slots, factors)
     _scale(slots, factors)
     return module
 
@@ -75,42 +77,45 @@ def _weight_or_k(weight: Weight | None, k: Weight | None) -> Weight | None:
 
 def rescale(  # noqa: PLR0913
     module: nn.Module,
-    optimizer: torch.optim.Optimizer,
+    optimizer: Optimizers,
     change: Change | None = None,
     *,
     of: Iterable[str] | None = None,
     weight: Weight = 1.0,
     loss: float = 1.0,
-    units: Units | None = None,
+    units: Units | Mapping[type[torch.optim.Optimizer], Units] | None = None,
+    copies: Iterable[nn.Module] = (),
 ) -> None:
     """Change the units of a training in the middle of it.
 
     The training continues as if nothing had happened: bit for bit when both factors are powers of two, short of
-    underflow.  The parameters (through ``torch.nn.utils.parametrize``), their gradients, the optimizer's
-    hyperparameters and ``optimizer.state`` change in place.  Parameters of the optimizer outside ``module`` keep their
-    scale.
+    underflow.  The parameters (as by ``scale_parameters``), their gradients, the optimizers' hyperparameters and state,
+    and their learning-rate schedulers of ``torch.optim``, which are found by themselves, change in place.  What you
+    apply to gradients or parameters by hand stays in the old units: a ``max_norm``, an lr that your loop sets.
 
     Args:
         module: the ``nn.Module`` whose parameters are scaled.
-        optimizer: the ``torch.optim.Optimizer`` that trains it.
+        optimizer: the ``torch.optim.Optimizer`` that trains it, or a list of those that train it together.  Parameters
+            outside ``module`` keep their scale.
         change: one of ``scaleinv.changes``, in place of weight and loss: *you* change the module or the loss, and what
-            is stored follows.  Nothing is parametrized, since the module's own code compensates the factor.
+            is stored follows.  The module shows what is stored, since its own code compensates the factor.
         of: the names of the parameters that ``change`` concerns, if it changes their scale.
         weight: the factor of the stored parameters: a positive number, or a dict from parameter names to positive
             numbers; parameters not named keep their scale.  Parameter groups whose parameters get different scales are
             split.
         loss: a positive number by which *you* multiply the loss from the next backward pass on.
-        units: the optimizer's units, by default those in ``UNITS``.  For an optimizer that is not in that table, pass
-            the result of ``infer_units``.
+        units: the units of an optimizer that is not in ``UNITS``: the result of ``infer_units``, or a dict from classes
+            to such results.
+        copies: modules with the same parameters, such as ``torch.optim.swa_utils.AveragedModel``, to scale alike.
 
     Raises:
         TypeError: if ``module`` is not a module, ``optimizer`` not an optimizer, ``change`` not a ``Change``, or a
             factor not a number.
-        ValueError: if a factor is not positive and finite, a name is unknown, a parameter is shared or has sparse
-            gradients, ``change`` is a different initialisation or needs ``of``, a hyperparameter or state buffer has
-            no known unit, a state buffer does not fit its parameter, a learning-rate scheduler is attached (it would
-            continue in the old units), or a result leaves the range of its dtype.  Module and optimizer are left
-            unchanged.
+        ValueError: if a factor is not positive and finite, a name is unknown, a module uses a parameter in a way that
+            a scale does not reach, ``change`` is a different initialisation or needs ``of``, a trainable parameter
+            that is scaled belongs to no optimizer, a hyperparameter, another number in a group or a state buffer has
+            no known unit, a state buffer does not fit its parameter, a scheduler is not one of torch.optim, or a
+            result leaves the range of its dtype.  Nothing is changed then.
 
     >>> import torch, scaleinv
     >>> layer = torch.nn.Linear(2, 1)
@@ -125,14 +130,56 @@ def rescale(  # noqa: PLR0913
         weight, loss = _change_by_name(change, of, *check_change(change, weight, loss))
     elif of is not None:
         raise ValueError(f"of={of!r} names what a change concerns; without a change pass weight={{name: factor}}")
-    factors = _factors("weight", weight, slots)
-    _check_scalable(slots, factors)
-    conversion = plan_conversion(optimizer, {slots[n].parameter: k for n, k in factors.items()}, loss, units)
-    if change is None:
-        _scale(slots, factors)
-    else:
-        _multiply(slots, factors)
-    conversion.apply()
+    factors = _factors("weight" if of is None else "of", weight, slots)
+    _check_scalable(module, slots, factors)
+    optimizers = [optimizer] if isinstance(optimizer, torch.optim.Optimizer) else _listed(optimizer)
+    weights = {slots[n].parameter: k for n, k in factors.items()}
+    conversions = [plan_conversion(each, weights, loss, _units_of(each, units)) for each in optimizers]
+    _check_all_are_held(slots, factors, optimizers)
+    scaled = [(slots, factors), *(_of_copy(copy, factors) for copy in copies)]
+    for each_slots, each_factors in scaled:
+        if change is None:
+            _scale(each_slots, each_factors)
+        else:
+            _multiply(each_slots, each_factors)
+    for conversion in conversions:
+        conversion.apply()
+
+
+def _listed(optimizers: Any) -> list[torch.optim.Optimizer]:
+    if not isinstance(optimizers, list | tuple) or not optimizers:
+        raise TypeError(f"optimizer={optimizers!r} is not a torch.optim.Optimizer, nor a list of them")
+    return list(optimizers)
+
+
+def _units_of(
+    optimizer: torch.optim.Optimizer, units: Units | Mapping[type[torch.optim.Optimizer], Units] | None
+) -> Units | None:
+    return units.get(type(optimizer)) if isinstance(units, Mapping) else units
+
+
+def _check_all_are_held(
+    slots: dict[str, Slot], factors: dict[str, float], optimizers: list[torch.optim.Optimizer]
+) -> None:
+    held = {p for optimizer in optimizers for group in optimizer.param_groups for p in group["params"]}
+    left_out = [n for n in factors if slots[n].parameter.requires_grad and slots[n].parameter not in held]
+    if left_out:
+        raise ValueError(
+            f"optimizer: none of those passed holds the trainable parameters {left_out[:5]}"
+            f"{' and others' if len(left_out) > 5 else ''}; pass a list of all optimizers that train the module, name "
+            "the parameters to scale in weight, or freeze these with requires_grad_(False)"
+        )
+
+
+def _of_copy(copy: nn.Module, factors: dict[str, float]) -> tuple[dict[str, Slot], dict[str, float]]:
+    """The slots of a copy of the module, and the factors by the names that it has for the parameters."""
+    slots = parameter_slots(copy)
+    by_name = {name.removeprefix("module.").replace("_orig_mod.", ""): name for name in slots}
+    if missing := [name for name in factors if name not in by_name]:
+        raise ValueError(f"copies: {type(copy).__name__} has no parameter {missing[0]!r}; it is not a copy of module")
+    of_copy = {by_name[name]: factor for name, factor in factors.items()}
+    _check_scalable(copy, slots, of_copy)
+    return slots, of_copy
 
 
 def _change_by_name(
@@ -165,24 +212,24 @@ def unscale_parameters(
 
     Raises:
         TypeError: if ``module`` is not a module or ``optimizer`` not an optimizer.
-        ValueError: as ``rescale``, and if a scaled parameter has another parametrization on top of its scale.
+        ValueError: as ``rescale``.
 
     >>> import torch, scaleinv
     >>> layer = scaleinv.scale_parameters(torch.nn.Linear(2, 1), 8)
     >>> list(scaleinv.unscale_parameters(layer).state_dict())
     ['weight', 'bias']
     """
-    scaled = {name: (slot, slot.scale) for name, slot in parameter_slots(module).items() if slot.scale is not None}
-    for name, (slot, scale) in scaled.items():
-        if not scale.is_alone(slot.owner, slot.attribute):
-            raise ValueError(f"parameter {name!r} has another parametrization on top of its scale; remove that first")
+    slots = parameter_slots(module)
+    scaled = {slot.names[0]: slot for slot in slots.values() if slot.weight != 1}
+    factors = {name: 1 / slot.weight for name, slot in scaled.items()}
     if optimizer is not None:
-        weights = {slot.parameter: 1 / scale.weight for slot, scale in scaled.values()}
-        plan_conversion(optimizer, weights, 1.0, units).apply()
-    for slot, scale in scaled.values():
-        if slot.parameter.grad is not None:
-            slot.parameter.grad *= scale.weight
-        scale.detach(slot.owner, slot.attribute)
+        rescale(module, optimizer, weight=factors, units=units)
+    else:
+        _scale(slots, factors)
+        _multiply_gradients(slots, {name: slot.weight for name, slot in scaled.items()})
+    for slot in scaled.values():
+        for place in slot.places:
+            set_scale(place, 1.0)  # also where k·(1/k) is not
     return module
 
 
@@ -222,7 +269,25 @@ def effective_parameters(module: nn.Module) -> dict[str, torch.Tensor]:
     True
     """
     slots = parameter_slots(module).items()
-    return {name: getattr(slot.owner, slot.attribute).detach().clone() for name, slot in slots}
+    shown = {name: slot.parameter if slot.weight == 1 else slot.parameter / slot.weight for name, slot in slots}
+    return {name: parameter.detach().clone() for name, parameter in shown.items()}
+
+
+def parameter_scales(module: nn.Module) -> dict[str, float]:
+    """Return name → k of each parameter that is stored as k·w.
+
+    Args:
+        module: any ``nn.Module``.
+
+    Raises:
+        TypeError: if ``module`` is not a module.
+
+    >>> import torch, scaleinv
+    >>> from scaleinv.reparam import parameter_scales
+    >>> parameter_scales(scaleinv.scale_parameters(torch.nn.Linear(2, 1), {"weight": 8}))
+    {'weight': 8.0}
+    """
+    return {name: slot.weight for name, slot in parameter_slots(module).items() if slot.weight != 1}
 
 
 def _factors(argument: str, value: Weight | None, slots: dict[str, Slot]) -> dict[str, float]:
@@ -234,11 +299,24 @@ def _factors(argument: str, value: Weight | None, slots: dict[str, Slot]) -> dic
         if name not in slots:
             near = difflib.get_close_matches(str(name), slots, n=3) or list(slots)[:3]
             raise ValueError(f"{argument}[{name!r}]: no such parameter; did you mean one of {near}?")
-    factors = {name: check_scale(f"{argument}[{name!r}]", factor) for name, factor in value.items()}
+    factors: dict[str, float] = {}
+    for name, factor in value.items():
+        first = slots[name].names[0]
+        factor = check_scale(f"{argument}[{name!r}]", factor)
+        if factors.setdefault(first, factor) != factor:
+            raise ValueError(
+                f"{argument}[{name!r}]={factor:g}: the same parameter is named {first!r}, with {factors[first]:g}"
+            )
     return {name: factor for name, factor in factors.items() if factor != 1}
 
 
-def _check_scalable(slots: dict[str, Slot], factors: dict[str, float]) -> None:
+def _check_scalable(module: nn.Module, slots: dict[str, Slot], factors: dict[str, float]) -> None:
+    parameters = {slots[name].parameter: name for name in factors}
+    for parameter, where in kept_elsewhere(module, parameters).items():
+        raise ValueError(
+            f"parameter {parameters[parameter]!r} is also kept in {where}, where a scale does not reach; register it "
+            "once and read it as an attribute, or leave it out by naming the others"
+        )
     for name, factor in factors.items():
         _check_slot(name, slots[name])
         multiplied(slots[name].parameter.detach(), factor, f"parameter {name!r}", keep_nonzero=True)
@@ -246,32 +324,29 @@ def _check_scalable(slots: dict[str, Slot], factors: dict[str, float]) -> None:
 
 def _check_slot(name: str, slot: Slot) -> None:
     p = slot.parameter
-    if slot.shared:
-        raise ValueError(
-            f"parameter {name!r} is shared, under the names {list(slot.names)}: "
-            "parametrize would scale only one of its uses; untie it, or leave it out by naming the others"
-        )
     if is_lazy(p):
         raise ValueError(f"parameter {name!r} is not initialised yet; run the module once before")
     if not (p.is_floating_point() or p.is_complex()):
         raise TypeError(f"parameter {name!r} of dtype {p.dtype} has no scale")
-    if isinstance(slot.owner, nn.RNNBase):
-        raise ValueError(
-            f"parameter {name!r} of {type(slot.owner).__name__} is also kept in a list that parametrize does "
-            "not reach; use the cell modules (nn.LSTMCell, nn.GRUCell, nn.RNNCell), or leave it out"
-        )
-    if getattr(slot.owner, "sparse", False) or (p.grad is not None and p.grad.is_sparse):
-        raise ValueError(f"parameter {name!r} has sparse gradients, which a scaled one cannot have; use sparse=False")
+    for owner, _ in slot.places:
+        kind = type(owner).__name__
+        if isinstance(owner, torch.jit.ScriptModule) or type(p).__name__ == "FlatParameter":
+            raise ValueError(
+                f"parameter {name!r} of {kind}: compiled code reads it past a scale; scale the module before"
+            )
+        if getattr(owner, "max_norm", None) is not None:
+            raise ValueError(
+                f"parameter {name!r} of {kind} is changed in place by max_norm={owner.max_norm}, which a scale would "
+                "hide; leave it out by naming the others"
+            )
 
 
 def _scale(slots: dict[str, Slot], factors: dict[str, float]) -> None:
+    """Store parameters as factor·w, and let their modules compute with w still."""
+    _multiply(slots, factors)
     for name, factor in factors.items():
-        slot = slots[name]
-        if slot.scale is None:
-            Scale(factor).attach(slot.owner, slot.attribute)
-        else:
-            _multiply(slots, {name: factor})
-            slot.scale.weight *= factor
+        for place in slots[name].places:
+            set_scale(place, slots[name].weight * factor)
 
 
 def _multiply(slots: dict[str, Slot], factors: dict[str, float]) -> None:
@@ -280,10 +355,16 @@ def _multiply(slots: dict[str, Slot], factors: dict[str, float]) -> None:
             slots[name].parameter.mul_(factor)
 
 
+def _multiply_gradients(slots: dict[str, Slot], factors: dict[str, float]) -> None:
+    for name, factor in factors.items():
+        if (grad := slots[name].parameter.grad) is not None:
+            grad *= factor
+
+
 __all__ = [
-    "Scale",
     "effective_parameters",
     "fold_parameters",
+    "parameter_scales",
     "rescale",
     "scale_parameters",
     "unscale_parameters",

@@ -23,9 +23,8 @@ class Place:
         names: all of its names; several where it is tied.
         layer: the class of the module that it belongs to.
         parameter: as the optimizer holds it, w'.
-        weight: the factor of its ``Scale``, k: the model computes with w = w'/k.
-        through: the ``ParametrizationList`` through which the model computes with it, where that is more than a
-            ``Scale``.
+        weight: the factor k by which it is stored: the model computes with w = w'/k.
+        through: the ``ParametrizationList`` through which the model computes with it, if there is one.
     """
 
     names: tuple[str, ...]
@@ -83,18 +82,8 @@ def places_of(model: nn.Module) -> list[Place]:
 
 
 def _place(model: nn.Module, slot: Slot) -> Place:
-    weight = slot.scale.weight if slot.scale else 1.0
-    return Place(tuple(slot.names), _layer(model, slot), slot.parameter, weight, _through(slot))
-
-
-def _through(slot: Slot) -> parametrize.ParametrizationList | None:
-    if isinstance(slot.owner, parametrize.ParametrizationList):
-        return slot.owner
-    if not slot.scale:
-        return None
-    parametrizations = slot.owner.parametrizations[slot.attribute]  # type: ignore[index]  # it has the Scale
-    assert isinstance(parametrizations, parametrize.ParametrizationList)
-    return parametrizations if len(parametrizations) > 1 else None
+    through = slot.owner if isinstance(slot.owner, parametrize.ParametrizationList) else None
+    return Place(slot.names, _layer(model, slot), slot.parameter, slot.weight, through)
 
 
 def _layer(model: nn.Module, slot: Slot) -> str:

@@ -28,7 +28,7 @@ class Row:
         rms: RMS(w), unit W.
         optimizer, group: the class that trains it, and the number of its group there; "" and −1 for none.
         step: how many steps its optimizer took, as far as its state tells; SGD's tells one at most.
-        weight: the factor of its ``Scale``, k.
+        weight: the factor k by which it is stored.
         lr: for w, that is lr/kᵇ where the unit of lr contains Wᵇ; NaN where k is not 1 and the unit is not known.
         unit: of lr; None where there is none or it is not known.
         gradient_rms: as backward left it on w; NaN without one.

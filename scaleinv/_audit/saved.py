@@ -13,12 +13,12 @@ from torch import nn
 
 from scaleinv._audit.audit_model import Audit, audit_places
 from scaleinv._audit.places import Place
+from scaleinv._reparam import is_saved_scale, saved_scale
 from scaleinv.known_optimizers import known_of
 from scaleinv.units import Units
 
 Shape: TypeAlias = tuple[int, ...]
 
-_ORIGINAL, _FACTOR = ".original", ".0._extra_state"  # of a parameter with a Scale, under parametrizations.NAME
 _BUFFERS = "running_mean", "running_var", "num_batches_tracked"
 
 
@@ -92,28 +92,13 @@ def _is_parameter(model: Mapping[str, Any], key: str) -> bool:
     tensor = model[key]
     if not isinstance(tensor, torch.Tensor) or not (tensor.is_floating_point() or tensor.is_complex()):
         return False
-    return _name(model, key).rpartition(".")[2] not in _BUFFERS
+    return key.rpartition(".")[2] not in _BUFFERS and not is_saved_scale(model, key)
 
 
 def _saved(model: Mapping[str, Any], keys: Sequence[str]) -> _Saved:
-    names = tuple(_name(model, key) for key in keys)
     parameter = nn.Parameter(model[keys[0]].detach())
-    layer = f"{parameter.ndim}-dimensional {names[0].rpartition('.')[2]}"  # the module's class is not saved
-    return _Saved(tuple(keys), Place(names, layer, parameter, _factor(model, keys[0]) or 1.0))
-
-
-def _name(model: Mapping[str, Any], key: str) -> str:
-    """The name that a parameter had before it was scaled."""
-    if _factor(model, key) is None:
-        return key
-    path, _, attribute = f".{key.removesuffix(_ORIGINAL)}".rpartition(".parametrizations.")
-    return f"{path}.{attribute}".removeprefix(".")
-
-
-def _factor(model: Mapping[str, Any], key: str) -> float | None:
-    """The factor of its ``Scale``; None without one."""
-    factor = model.get(key.removesuffix(_ORIGINAL) + _FACTOR) if key.endswith(_ORIGINAL) else None
-    return factor if isinstance(factor, float) else None
+    layer = f"{parameter.ndim}-dimensional {keys[0].rpartition('.')[2]}"  # the module's class is not saved
+    return _Saved(tuple(keys), Place(tuple(keys), layer, parameter, saved_scale(model, keys[0])))
 
 
 # From the optimizer's state_dict to an optimizer.

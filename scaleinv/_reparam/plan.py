@@ -8,11 +8,13 @@ from typing import Any, NamedTuple, TypeAlias
 import torch
 from torch import nn
 
-from scaleinv._convert import convert_value, convert_values
+from scaleinv._convert import convert_value, convert_values, defaults_of
+from scaleinv._reparam.schedulers import IN_GROUPS, PURE_IN_GROUPS, NewGroup, SchedulerChange, scheduler_changes
 from scaleinv.known_optimizers import units_of
-from scaleinv.units import G, Unit, Units
+from scaleinv.units import ONE, G, HyperparameterUnit, Unit, Units
 
 _Group: TypeAlias = dict[str, Any]
+_NOT_NUMBERS = ("params", "param_names")  # of a group
 
 
 class TensorChange(NamedTuple):
@@ -40,6 +42,7 @@ class Conversion:
         defaults: its new defaults.
         tensors: the gradients and state buffers that change.
         numbers: the numbers in its state that change.
+        schedulers: what changes in its learning-rate schedulers.
     """
 
     optimizer: torch.optim.Optimizer
@@ -47,6 +50,7 @@ class Conversion:
     defaults: dict[str, Any]
     tensors: list[TensorChange]
     numbers: list[NumberChange]
+    schedulers: list[SchedulerChange]
 
     def apply(self) -> None:
         """Change the optimizer and the gradients in place."""
@@ -55,6 +59,8 @@ class Conversion:
                 tensor.copy_(new)
         for state, name, number in self.numbers:
             state[name] = number
+        for scheduler in self.schedulers:
+            scheduler.apply()
         added = []
         for group, (first, *others) in zip(self.optimizer.param_groups, self.groups, strict=True):
             group.update(first)
@@ -79,8 +85,8 @@ def plan_conversion(
 
     Raises:
         TypeError: if ``optimizer`` is not an optimizer.
-        ValueError: if a learning-rate scheduler is attached, a hyperparameter or a state buffer has no known unit,
-            a state buffer does not fit its parameter, or a result leaves the range of its dtype.
+        ValueError: if a hyperparameter, another number in a group or a state buffer has no known unit, a state buffer
+            does not fit its parameter, a scheduler cannot be carried along, or a result leaves the range of its dtype.
     """
     _check_optimizer(optimizer)
     planner = _Planner(optimizer, loss, units)
@@ -88,22 +94,37 @@ def plan_conversion(
     changes = [
         change for group, by in parts for weight, ps in by.items() for change in planner.states(group, ps, weight)
     ]
+    groups = [[planner.group(group, ps, weight) for weight, ps in by.items()] or [group] for group, by in parts]
+    factors = {weight for _, by in parts for weight in by}
     return Conversion(
         optimizer,
-        groups=[[planner.group(group, ps, weight) for weight, ps in by.items()] or [group] for group, by in parts],
-        defaults=planner.hyperparameters(optimizer.defaults, 1.0),
+        groups,
+        # of a group that is added later, whose parameters are taken to be stored like those here
+        defaults=planner.hyperparameters(optimizer.defaults, factors.pop() if len(factors) == 1 else 1.0),
         tensors=[change for change in changes if isinstance(change, TensorChange)],
         numbers=[change for change in changes if isinstance(change, NumberChange)],
+        schedulers=scheduler_changes(optimizer, _new_groups(planner, parts), loss),
     )
+
+
+_Parts: TypeAlias = list[tuple[_Group, dict[float, list[nn.Parameter]]]]
+
+
+def _new_groups(planner: "_Planner", parts: _Parts) -> list[NewGroup]:
+    """The groups after the change, in their order: the first part of each, then all others."""
+    each = [
+        [NewGroup(number, planner.lr_factor(group, weight)) for weight in by or [1.0]]
+        for number, (group, by) in enumerate(parts)
+    ]
+    return [of_one[0] for of_one in each] + [other for of_one in each for other in of_one[1:]]
 
 
 def _check_optimizer(optimizer: torch.optim.Optimizer) -> None:
     if not isinstance(optimizer, torch.optim.Optimizer):
         raise TypeError(f"optimizer={optimizer!r} is not a torch.optim.Optimizer")
-    if getattr(optimizer.step, "_wrapped_by_lr_sched", False):
-        raise ValueError(
-            "optimizer: a learning-rate scheduler is attached and would continue in the old units. Detach it "
-            "(`del optimizer.step`) and make a new one afterwards, with last_epoch; initial_lr is converted for it"
+    if isinstance(inner := getattr(optimizer, "optimizer", None), torch.optim.Optimizer):
+        raise TypeError(
+            f"optimizer={type(optimizer).__name__} wraps {type(inner).__name__}; pass that one, optimizer.optimizer"
         )
 
 
@@ -128,13 +149,35 @@ class _Planner:
         return units_of(self.units or type(self.optimizer), group)
 
     def hyperparameters(self, group: _Group, weight: float) -> _Group:
-        """The group with its hyperparameters in the new units, and what a scheduler left of them."""
+        """The group with all its numbers in the new units: hyperparameters, running state, and what schedulers left."""
         units = self.units_in(group)
-        new = {**group, **convert_values(group, units, weight, self.loss)}
-        if "initial_lr" in group:
-            unit = units.hyperparameters["lr"]
-            new["initial_lr"] = convert_value("initial_lr", group["initial_lr"], unit, weight, self.loss)
-        return new
+        if weight == self.loss == 1:
+            return group
+        settings = {*units.hyperparameters, *defaults_of(self.units or type(self.optimizer)), *_NOT_NUMBERS}
+        running = {
+            name: convert_value(name, value, self._unit_in_group(name, units), weight, self.loss)
+            for name, value in group.items()
+            if name not in settings and _is_number(value)
+        }
+        return {**group, **running, **convert_values(group, units, weight, self.loss)}
+
+    def _unit_in_group(self, name: str, units: Units) -> HyperparameterUnit:
+        """The unit of a number that is in a group without being a hyperparameter."""
+        if name in PURE_IN_GROUPS:
+            return ONE
+        unit = units.hyperparameters.get("lr") if name in IN_GROUPS else units.state.get(name)
+        if unit is None:
+            optimizer = type(self.optimizer).__name__
+            raise ValueError(
+                f"{name!r} in a parameter group of {optimizer} has no known unit and cannot be converted; pass the "
+                "units of all numbers in the group, as measured by infer_units"
+            )
+        return unit
+
+    def lr_factor(self, group: _Group, weight: float) -> float:
+        """The factor of the group's lr; 1 where it has no unit, which the conversion of lr itself refuses."""
+        unit = self.units_in(group).hyperparameters.get("lr")
+        return unit.factor(weight=weight, loss=self.loss) if isinstance(unit, Unit) else 1.0
 
     def group(self, group: _Group, parameters: list[nn.Parameter], weight: float) -> _Group:
         """The group of those of its parameters whose factor is ``weight``."""
@@ -172,12 +215,19 @@ class _Planner:
         return unit
 
 
+def _is_number(value: Any) -> bool:
+    """Whether a value of a group is a number, or a tuple or list of numbers; a flag is not."""
+    if isinstance(value, tuple | list):
+        return bool(value) and all(_is_number(entry) for entry in value)
+    if isinstance(value, torch.Tensor):
+        return value.numel() == 1 and value.dtype != torch.bool
+    return isinstance(value, Real) and not isinstance(value, bool)
+
+
 def _tensor_change(name: str, tensor: torch.Tensor, p: torch.Tensor, factor: float) -> Iterator[TensorChange]:
     if factor == 1:
         return
     description = f"{name} of a parameter of shape {tuple(p.shape)}"
-    if tensor.is_sparse:
-        raise ValueError(f"{description} is sparse; sparse tensors cannot be rescaled")
     if tensor.numel() > 1 and not _broadcasts(tensor.shape, p.shape):
         raise ValueError(f"{description} has the shape {tuple(tensor.shape)}; was it loaded from another model?")
     yield TensorChange(tensor, multiplied(tensor.detach(), factor, description))
@@ -203,10 +253,11 @@ def multiplied(tensor: torch.Tensor, factor: float, description: str, *, keep_no
         ValueError: if an entry overflows, or turns into zero where ``keep_nonzero``.
     """
     new = tensor * factor
-    lost = new.isfinite().logical_not() & tensor.isfinite()
+    before, after = (each.coalesce().values() if each.is_sparse else each for each in (tensor, new))
+    lost = after.isfinite().logical_not() & before.isfinite()
     if keep_nonzero:
-        lost |= (new == 0) & (tensor != 0)
+        lost |= (after == 0) & (before != 0)
     if lost.any():
-        worst = tensor[lost][0].item()
+        worst = before[lost][0].item()
         raise ValueError(f"{description}: {worst:.3g} times {factor:g} leaves the range of {tensor.dtype}")
     return new

@@ -1,72 +1,85 @@
 """Where a module keeps its parameters."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any
 
 from torch import nn
-from torch.nn.utils import parametrize
 
-from scaleinv._reparam.scale import Scale
+from scaleinv._reparam.scale import Place, scale_at
 
 
 @dataclass(frozen=True)
 class Slot:
-    """The place of a parameter in a module.
+    """A parameter and its places in a module; it has several if it is tied.
 
     Attributes:
-        owner: the submodule that has it.
-        attribute: its name there.
         parameter: as it is stored.
-        scale: the parametrization that scales it, if it is scaled.
         names: all names that it has in the module, first to last.
-        shared: whether it is stored in several places, as a tied parameter is.
+        places: for each of them, the submodule that owns it and its name there.
+        weight: the factor by which it is stored; 1 if it is not scaled.
     """
 
-    owner: nn.Module
-    attribute: str
     parameter: nn.Parameter
-    scale: Scale | None
     names: tuple[str, ...]
-    shared: bool
+    places: tuple[Place, ...]
+    weight: float
+
+    @property
+    def owner(self) -> nn.Module:
+        return self.places[0][0]
 
 
 def parameter_slots(module: nn.Module) -> dict[str, Slot]:
-    """Return name → slot; a scaled parameter keeps the name that it had before it was scaled.
+    """Return name → slot, of all names of all parameters.
 
     Raises:
         TypeError: if ``module`` is not a module.
+        ValueError: if a parameter is scaled in one of its places and not in another.
     """
     if not isinstance(module, nn.Module):
         raise TypeError(f"module={module!r} is not a torch.nn.Module")
-    places = [(_place(module, path), p) for path, p in module.named_parameters(remove_duplicate=False)]
-    by_parameter: dict[nn.Parameter, list[_Place]] = {}
-    for place, parameter in places:
-        by_parameter.setdefault(parameter, []).append(place)
-    slots = {parameter: _slot(parameter, of_one) for parameter, of_one in by_parameter.items()}
-    return {place.name: slots[parameter] for place, parameter in places}
+    names: dict[nn.Parameter, list[str]] = {}
+    for name, parameter in module.named_parameters(remove_duplicate=False):
+        names.setdefault(parameter, []).append(name)
+    slots = [_slot(module, parameter, tuple(of_one)) for parameter, of_one in names.items()]
+    in_order = {name: slot for slot in slots for name in slot.names}
+    return {name: in_order[name] for name, _ in module.named_parameters(remove_duplicate=False)}
 
 
-class _Place(NamedTuple):
-    """One of the places where a parameter is stored."""
-
-    name: str
-    owner: nn.Module
-    attribute: str
-    scale: Scale | None
-
-
-def _place(module: nn.Module, path: str) -> _Place:
-    parent, _, attribute = path.rpartition(".")
-    owner = module.get_submodule(parent)
-    if not (isinstance(owner, parametrize.ParametrizationList) and isinstance(owner[0], Scale)):
-        return _Place(path, owner, attribute, None)
-    parametrizations, _, attribute = parent.rpartition(".")  # parent is OWNER.parametrizations.ATTRIBUTE
-    parent = parametrizations.removesuffix("parametrizations").removesuffix(".")
-    name = f"{parent}.{attribute}".removeprefix(".")
-    return _Place(name, module.get_submodule(parent), attribute, owner[0])
+def _slot(module: nn.Module, parameter: nn.Parameter, names: tuple[str, ...]) -> Slot:
+    paths = [name.rpartition(".") for name in names]
+    places = tuple((module.get_submodule(path), attribute) for path, _, attribute in paths)
+    weights = [scale_at(place) for place in places]
+    if len(set(weights)) > 1:
+        stored = ", ".join(f"{name!r} {weight:g} times" for name, weight in zip(names, weights, strict=True))
+        raise ValueError(
+            f"a tied parameter is stored in different scales under its names, {stored} as large; it was tied after it "
+            "had been scaled. Tie first, then scale"
+        )
+    return Slot(parameter, names, places, weights[0])
 
 
-def _slot(parameter: nn.Parameter, places: list[_Place]) -> Slot:
-    first = places[0]
-    shared = any(place.owner is not first.owner or place.attribute != first.attribute for place in places)
-    return Slot(first.owner, first.attribute, parameter, first.scale, tuple(place.name for place in places), shared)
+def kept_elsewhere(module: nn.Module, parameters: Collection[nn.Parameter]) -> dict[nn.Parameter, str]:
+    """Parameters that a submodule keeps in an attribute or a list besides registering them, and where.
+
+    What a module computes from there does not pass through the scale.
+    """
+    found: dict[nn.Parameter, str] = {}
+    wanted = {id(parameter): parameter for parameter in parameters}
+    for path, submodule in module.named_modules():
+        if isinstance(submodule, nn.RNNBase | nn.parallel.DistributedDataParallel):
+            continue  # an RNN's list is handled; the other averages the gradients of what it keeps
+        for name, value in vars(submodule).items():
+            if name in ("_parameters", "_buffers", "_modules"):
+                continue
+            for each in _items(value):
+                if id(each) in wanted:
+                    found[wanted[id(each)]] = f"{path}.{name}".removeprefix(".")
+    return found
+
+
+def _items(value: Any) -> list[Any]:
+    if isinstance(value, dict):
+        return list(value.values())
+    return list(value) if isinstance(value, list | tuple | set) else [value]
