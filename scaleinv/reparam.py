@@ -330,10 +330,8 @@ def _check_slot(name: str, slot: Slot) -> None:
         raise TypeError(f"parameter {name!r} of dtype {p.dtype} has no scale")
     for owner, _ in slot.places:
         kind = type(owner).__name__
-        if isinstance(owner, torch.jit.ScriptModule) or type(p).__name__ == "FlatParameter":
-            raise ValueError(
-                f"parameter {name!r} of {kind}: compiled code reads it past a scale; scale the module before"
-            )
+        if type(p).__name__ == "FlatParameter":
+            raise ValueError(f"parameter {name!r} of {kind}: FSDP 1 reads it past a scale; use fully_shard")
         if getattr(owner, "max_norm", None) is not None:
             raise ValueError(
                 f"parameter {name!r} of {kind} is changed in place by max_norm={owner.max_norm}, which a scale would "

@@ -4,6 +4,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import nn
 
 from scaleinv._reparam.scale import Place, scale_at
@@ -35,10 +36,12 @@ def parameter_slots(module: nn.Module) -> dict[str, Slot]:
 
     Raises:
         TypeError: if ``module`` is not a module.
-        ValueError: if a parameter is scaled in one of its places and not in another.
+        ValueError: if a parameter is scaled in one of its places and not in another, or a submodule is a script.
     """
     if not isinstance(module, nn.Module):
         raise TypeError(f"module={module!r} is not a torch.nn.Module")
+    if any(isinstance(each, torch.jit.ScriptModule) for each in module.modules()):
+        raise ValueError("module: a script reads parameters past a scale; scale the module that it was made from")
     names: dict[nn.Parameter, list[str]] = {}
     for name, parameter in module.named_parameters(remove_duplicate=False):
         names.setdefault(parameter, []).append(name)

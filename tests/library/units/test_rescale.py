@@ -33,6 +33,9 @@ def run(cls, *, weight=1.0, loss=1.0, at=5, steps=10, dtype=torch.float32, make=
     """The effective parameters after every step, of a run whose units change before step ``at``."""
     module = make().to(dtype)
     optimizer = optimizer_of(module, cls, **(SETTINGS.get(cls, {}) if options is None else options))
+    held = {p for group in optimizer.param_groups for p in group["params"]}
+    for p in module.parameters():
+        p.requires_grad_(p in held)
     factor, trajectory = 1.0, []
     for step in range(steps):
         if step == at:
@@ -138,17 +141,6 @@ def test_unscaling_in_the_middle_of_a_run_changes_it_by_rounding_only(k):
         torch.testing.assert_close(unscaled[name], plain[name], rtol=0 if k == 8 else 1e-5, atol=0 if k == 8 else 1e-6)
 
 
-def test_a_scheduler_made_afterwards_continues_in_the_new_units():
-    module = network()
-    optimizer = optim.SGD(module.parameters(), lr=0.1)
-    optim.lr_scheduler.StepLR(optimizer, 2)
-    del optimizer.step
-    rescale(module, optimizer, weight=8)
-    assert optimizer.param_groups[0]["initial_lr"] == 0.1 * 64
-    scheduler = optim.lr_scheduler.StepLR(optimizer, 2, last_epoch=1)
-    assert scheduler.get_last_lr() == [pytest.approx(0.1 * 64 / 10)] or scheduler.base_lrs == [0.1 * 64]
-
-
 class Unlisted(optim.Optimizer):
     """w ← w − lr·(m/s + decay·w), with a running mean m and a running sum s of sizes, a float: in no library."""
 
@@ -214,17 +206,41 @@ def with_state(**state):
     return module, optimizer
 
 
+class HalvingLR(optim.lr_scheduler.LRScheduler):
+    def get_lr(self):
+        return [group["lr"] / 2 for group in self.optimizer.param_groups]
+
+
+SCHEDULERS = []  # kept alive
+
+
 def scheduled():
     module, optimizer = started()
-    optim.lr_scheduler.ExponentialLR(optimizer, 0.9)
+    SCHEDULERS.append(HalvingLR(optimizer))
     return module, optimizer
 
 
-def sparse_gradient():
-    module, optimizer = started(optim.SGD)
-    other = nn.Parameter(torch.ones(3))
-    other.grad = torch.ones(3).to_sparse()
-    optimizer.add_param_group({"params": [other]})
+def partly_held():
+    module = network()
+    return module, optim.Adam(module[0].parameters())
+
+
+class Wrapper(optim.Optimizer):
+    def __init__(self, optimizer):
+        self.optimizer = optimizer
+
+    def state_dict(self):
+        return self.optimizer.state_dict()
+
+
+def wrapped():
+    module, optimizer = started()
+    return module, Wrapper(optimizer)
+
+
+def with_number():
+    module, optimizer = started()
+    optimizer.param_groups[0]["average"] = 0.5
     return module, optimizer
 
 
@@ -241,8 +257,11 @@ RUNS = [
     (lambda: with_state(surprise=1.5), {"weight": 8}, ValueError, "'surprise'"),
     (lambda: with_state(exp_avg=torch.ones(7)), {"weight": 8}, ValueError, "loaded from another model"),
     (lambda: with_state(exp_avg_sq=torch.full((3,), 1e30)), {"loss": 1e10}, ValueError, "leaves the range"),
-    (scheduled, {"weight": 8}, ValueError, "scheduler"),
-    (sparse_gradient, {"loss": 8}, ValueError, "sparse"),
+    (scheduled, {"weight": 8}, ValueError, "scheduler HalvingLR is not one of torch.optim"),
+    (partly_held, {"weight": 8}, ValueError, r"holds the trainable parameters \['2.weight', '2.bias'\]; pass a list"),
+    (wrapped, {"weight": 8}, TypeError, "Wrapper wraps Adam; pass that one, optimizer.optimizer"),
+    (with_number, {"weight": 8}, ValueError, "'average' in a parameter group of Adam has no known unit"),
+    (started, {"weight": 8, "copies": [nn.Linear(2, 2)]}, ValueError, "copies: Linear has no parameter '0.weight'"),
     (lambda: (network(), None), {"weight": 8}, TypeError, "optimizer=None"),
     (lambda: (started()[0].state_dict(), started()[1]), {"weight": 8}, TypeError, "module="),
 ]
