@@ -61,12 +61,26 @@ class Conversion:
             state[name] = number
         for scheduler in self.schedulers:
             scheduler.apply()
-        added = []
+        added, in_place = [], self._tensors_to_keep()
         for group, (first, *others) in zip(self.optimizer.param_groups, self.groups, strict=True):
-            group.update(first)
+            for name, new in first.items():
+                if id(group[name]) in in_place:
+                    group[name].copy_(new)
+                else:
+                    group[name] = new
             added += others
         self.optimizer.param_groups += added
         self.optimizer.defaults.update(self.defaults)
+
+    def _tensors_to_keep(self) -> set[int]:
+        """The ids of tensors in groups, such as an lr that the user or a compiled step holds too, which get one new
+        value: they are changed in place."""
+        values: dict[int, list[torch.Tensor]] = {}
+        for group, (first, *_) in zip(self.optimizer.param_groups, self.groups, strict=True):
+            for name, new in first.items():
+                if isinstance(group[name], torch.Tensor):
+                    values.setdefault(id(group[name]), []).append(new)
+        return {key for key, (one, *others) in values.items() if all(torch.equal(one, other) for other in others)}
 
 
 def plan_conversion(

@@ -10,8 +10,8 @@ from scaleinv import effective_parameters, infer_units, rescale, scale_parameter
 from scaleinv.book.models import convnet, transformer
 from scaleinv.book.train import optimizer_of
 from scaleinv.known_optimizers import UNITS
-from scaleinv.units import ONE, G, Units, W
 from scaleinv.reparam import parameter_scales
+from scaleinv.units import ONE, G, Units, W
 from tests.library.units.shared import network, same
 
 DTYPES = (torch.float32, torch.float64, torch.bfloat16)
@@ -186,6 +186,56 @@ def test_with_one_wrong_unit_the_run_is_another(broken):
     assert not same(
         run(optim.AdamW, weight=8.0, loss=4.0, options=options, units=wrong), run(optim.AdamW, options=options)
     )
+
+
+def test_an_lr_tensor_is_changed_in_place_where_its_groups_agree():
+    def made(lr):
+        module = network()
+        return module, optim.Adam([{"params": module[0].parameters()}, {"params": module[2].parameters()}], lr=lr)
+
+    lr = torch.tensor(0.25)
+    module, optimizer = made(lr)
+    rescale(module, optimizer, weight=8)
+    assert lr == 2 and all(group["lr"] is lr for group in optimizer.param_groups)
+    lr = torch.tensor(0.25)
+    module, optimizer = made(lr)
+    rescale(module, optimizer, weight={"0.weight": 8, "0.bias": 8})
+    assert [group["lr"].item() for group in optimizer.param_groups] == [2, 0.25] and lr == 0.25
+
+
+def test_a_group_added_later_gets_the_converted_default():
+    module = network()
+    optimizer = optim.Adam(module[0].parameters(), lr=1e-2)
+    module[2].requires_grad_(False)
+    rescale(module, optimizer, weight=8)
+    optimizer.add_param_group({"params": module[2].requires_grad_(True).parameters()})
+    assert [group["lr"] for group in optimizer.param_groups] == [0.08, 0.08]
+
+
+def test_two_optimizers_are_converted_together():
+    def trained(weight):
+        module = network()
+        muon = optim.Muon([p for p in module.parameters() if p.ndim == 2], lr=1e-2)
+        adam = optim.AdamW([p for p in module.parameters() if p.ndim < 2], lr=1e-2)
+        for step in range(8):
+            if step == 4:
+                rescale(module, [muon, adam], weight=weight)
+            module.zero_grad()
+            torch.manual_seed(step)
+            module(torch.randn(4, 5)).square().mean().backward()
+            muon.step()
+            adam.step()
+        return [effective_parameters(module)]
+
+    assert same(trained(8.0), trained(1.0))
+
+
+def test_units_of_several_optimizers_are_passed_by_class():
+    module = network()
+    units = infer_units(Unlisted, {"lr": 0.01})
+    optimizers = [Unlisted(module[0].parameters()), optim.Adam(module[2].parameters())]
+    rescale(module, optimizers, weight=8, units={Unlisted: units})
+    assert [optimizer.param_groups[0]["lr"] for optimizer in optimizers] == [0.08, 0.008]
 
 
 # Errors leave everything as it was.
