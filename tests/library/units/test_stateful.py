@@ -1,7 +1,7 @@
 """Whatever happens in a training, a change of units leaves it the same, or is refused and changes nothing.
 
-Two trainings take the same random steps: build, train, freeze, schedule, average, save and load, copy.  One of them also
-changes its units now and then.  Both must show the same parameters, bit for bit, at any time.
+Two trainings take the same random steps: build, train, freeze, schedule, average, save and load, copy.  One of
+them also changes its units now and then.  Both must show the same parameters, bit for bit, at any time.
 """
 
 import copy
@@ -11,7 +11,14 @@ import pytest
 import torch
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 from torch import nn, optim
 from torch.optim import lr_scheduler as schedulers
 from torch.optim.swa_utils import AveragedModel
@@ -58,8 +65,13 @@ SCHEDULERS = [
     partial(schedulers.StepLR, step_size=2),
     partial(schedulers.LambdaLR, lr_lambda=lambda step: 1 / (1 + step)),
 ]
-EXPONENTS = st.integers(-4, 4).map(lambda n: 2.0**n)
-SOME = st.lists(st.sampled_from(["gain", "shift", "first.bias", "recurrent.weight_ih_l0", "head.weight"]), unique=True)
+FEW = settings(
+    max_examples=4, stateful_step_count=10, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck)
+)
+FACTORS = st.sampled_from([2.0**n for n in (-5, -3, -1, 0, 2, 4)])
+SOME = st.lists(
+    st.sampled_from(["gain", "shift", "first.bias", "recurrent.weight_ih_l0", "head.weight"]), unique=True, min_size=1
+)
 
 
 class Training:
@@ -92,9 +104,11 @@ class Training:
 
 
 class Trainings(RuleBasedStateMachine):
-    @initialize(name=st.sampled_from(sorted(OPTIMIZERS)), seed=st.integers(0, 99))
-    def build(self, name, seed):
-        self.plain, self.other = Training(name), Training(name)
+    name = "SGD"
+
+    @initialize(seed=st.integers(0, 99))
+    def build(self, seed):
+        self.plain, self.other = Training(self.name), Training(self.name)
         self.seed, self.has_been_rescaled = seed, False
         self.train()
 
@@ -108,11 +122,11 @@ class Trainings(RuleBasedStateMachine):
         for each in self.both:
             each.train(self.seed)
 
-    @rule(weight=EXPONENTS, loss=EXPONENTS)
+    @rule(weight=FACTORS, loss=FACTORS)
     def rescale_all(self, weight, loss):
         self.rescale(weight, loss)
 
-    @rule(names=SOME, weight=EXPONENTS)
+    @rule(names=SOME, weight=FACTORS)
     def rescale_some(self, names, weight):
         self.rescale(dict.fromkeys(names, weight), 1.0)
 
@@ -133,7 +147,7 @@ class Trainings(RuleBasedStateMachine):
     @precondition(lambda self: hasattr(self, "plain") and not self.plain.schedulers)
     @rule(make=st.sampled_from(SCHEDULERS))
     def schedule(self, make):
-        """A scheduler is made in the units of now; one with a number of its own, eta_min, only in those of the start."""
+        """A scheduler is made in the units of now; one with an eta_min, only in those of the start."""
         if make is COSINE and self.has_been_rescaled:
             return
         for each in self.both:
@@ -174,7 +188,7 @@ class Trainings(RuleBasedStateMachine):
             assert all(map(torch.equal, self.plain.shown(), self.other.shown()))
 
 
-TestTrainings = Trainings.TestCase
-TestTrainings.settings = settings(
-    max_examples=40, stateful_step_count=12, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck)
-)
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_a_training_goes_on_bit_for_bit_or_the_change_is_refused(name):
+    machine = type(name, (Trainings,), {"name": name})
+    run_state_machine_as_test(machine, settings=FEW)
