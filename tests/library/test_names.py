@@ -35,7 +35,7 @@ def test_the_small_modules_import_no_tables_or_plots():
 
 README_NAMES = [
     "scaleinv.atlas.atlas()", "scaleinv.optimizers.adam", "scaleinv.laws.update_rms", "scaleinv.changes.gain(2)",
-    "scaleinv.units.W", "scaleinv.convert", "scaleinv.sweep", "scaleinv.reparam.Scale", "scaleinv.audit",
+    "scaleinv.units.W", "scaleinv.convert", "scaleinv.sweep", "scaleinv.reparam.parameter_scales", "scaleinv.audit",
     "scaleinv.book.models",
 ]  # fmt: skip
 RESOLVED = """
