@@ -22,7 +22,7 @@ SABOTAGES = [
     (["8.3"], "nothing is converted", {"changes.lora_alpha(16, new_alpha)": "changes.lora_alpha(16, 16)"}),
     (["8.4"], "α = 4r", {"changes.lora_alpha(2, 1)": "changes.lora_alpha(4, 1)"}),
     (
-        ["8.5 Adam's first step", "8.5 after five"],
+        ["8.5 α/√r, first step", "8.5 after five"],
         "SGD for Adam",
         {'"Adam": (optim.Adam, 1e-3)': '"Adam": (optim.SGD, 1e-3)'},
     ),
