@@ -55,8 +55,7 @@ SABOTAGES = [
             "recorded(convnet, batches, ": "recorded(convnet, lambda n: (b for b in batches(n // 2) for _ in 'ab'), "
         },
     ),
-    (["2.12"], "gaps half as long", {"t % 1000 == 0, t % 10000": "t % 500 == 0, t % 5000"}),
-    (["2.12"], "more random gradients", {"1 / 2000": "1 / 1000"}),
+    (["2.12"], "gaps half as long", {"t % 1000 == 0, t % 6000": "t % 500 == 0, t % 3000", "1 / 2000": "1 / 1000"}),
     (["2.13 RMS", "2.13 twice"], "noise alone", {"beta2, snr, 0 * snr, steps": "beta2, 0 * snr, 0 * snr, steps"}),
     (["2.13 a single gradient"], "another β₂", {".double()], betas=(0.0, 0.999)": ".double()], betas=(0.0, 0.99)"}),
 ]
