@@ -29,7 +29,7 @@ SABOTAGES = [
     (
         ["8.5 Adam, α/√r, after"],
         "an lr at which nothing is learnt yet",
-        {'exponent([moved(*LR["Adam"], r,': "exponent([moved(optim.Adam, 1e-6, r,"},
+        {'late = [moved(*LR["Adam"], r,': "late = [moved(optim.Adam, 1e-6, r,"},
     ),
     (
         ["8.6", "8.7"],
@@ -41,12 +41,12 @@ SABOTAGES = [
         "SGD for Adam",
         {"optim.Adam(model.parameters(), lr=lr, eps=1e-20)": "optim.SGD(model.parameters(), lr=lr)"},
     ),
-    (["8.9 share", "8.10 some"], "a threshold that clips all", {'"clips some": 0.42': '"clips some": 2.0**-9'}),
     (
-        ["8.9 Adam", "8.9 SGD", "8.10 all", "8.11"],
-        "decay comes with the sum, and clipping before unscaling, or with a smaller scale",
+        ["8.9", "8.10", "8.11"],
+        "no threshold clips some, decay comes with the parts, and clipping before unscaling, or with a smaller scale",
         {
-            '({"loss": 64.0}, 64.0)': '({"loss": 64.0, "weight_decay": 0.1}, 64.0)',
+            '"clips some": 0.42': '"clips some": 2.0**-9',
+            '({"parts": 4}, 4.0)': '({"parts": 4, "weight_decay": 0.1}, 4.0)',
             '({"scale": S}, 1.0)': '({"scale": S, "unscale": False}, 1.0)',
             '({"scale": S, "unscale": False}, 1 / S)': '({"scale": 4.0, "unscale": False}, 1 / S)',
         },
@@ -67,11 +67,13 @@ SABOTAGES = [
         {"loss=4.0, **as_before": "loss=8.0, **as_before", "loss=4.0, **given": "loss=8.0, **given"},
     ),
     (
-        ["8.13"],
-        "one threshold for all",
-        {"clip_grad_norm_(held, max_norm)": "clip_grad_norm_(held, 2.0**-6)"},
+        ["8.13", "8.14 no decay"],
+        "one threshold for SGD, and an eps that matters",
+        {
+            "clip_grad_norm_(held, max_norm)": 'clip_grad_norm_(held, 2.0**-6 if name == "SGD" else max_norm)',
+            'else {"eps": 1e-16}': 'else {"eps": 0.01}',
+        },
     ),
-    (["8.14 no decay"], "an eps that matters", {'else {"eps": 1e-16}': 'else {"eps": 0.01}'}),
     (
         ["8.14 always clipped, with decay, max_norm/16, all", "8.14 always clipped, with decay, max_norm/16, lr"],
         "no decay, and another threshold",
