@@ -113,7 +113,7 @@ def predict(number: str, statement: str, value: Predicted) -> Predicted:
     >>> claim("0.4", "heads, of many throws", 0.501, kind="law", equals=half, tolerance=0.03)
     claim 0.4 (law): heads, of many throws: ≈ 0.501 (expected 0.5 ± 3 %) ✓
     """
-    shown = _listed({label: f"{float(x):.4g}" for label, x in _labelled(value).items()})
+    shown = _listed({label: _significant(float(x), 4, zeros=False) for label, x in _labelled(value).items()})
     _predicted.append(number)
     _show(
         f"prediction {number}: {statement}: {shown}",
@@ -187,7 +187,7 @@ class _Expectation:
         """A number that holds, with at least the digits that the tolerance has, and enough to be seen to hold."""
         x, value = float(measured), self.value(label)
         if value is not None and not self.tolerance:
-            return f"{x:g}"
+            return _significant(x, 6, zeros=False)
         if isinstance(measured, Integral):
             return about(measured)
         digits = 2 if value is None else self._digits
@@ -206,13 +206,13 @@ class _Expectation:
             values = {label: self._expected(value) for label, value in self.equals.items()}
             parts.append(_listed(values) + (f" ± {100 * self.tolerance:.3g} %" if self.tolerance else ""))
         if self.at_most is not None:
-            parts.append(f"≤ {self.at_most:.4g}")
+            parts.append(f"≤ {_significant(self.at_most, 4, zeros=False)}")
         if self.at_least is not None:
-            parts.append(f"≥ {self.at_least:.4g}")
+            parts.append(f"≥ {_significant(self.at_least, 4, zeros=False)}")
         return " and ".join(parts)
 
     def _expected(self, value: float) -> str:
-        return f"{value:.{max(4, self._digits)}g}" if self.tolerance else f"{value:g}"
+        return _significant(value, max(4, self._digits) if self.tolerance else 6, zeros=False)
 
 
 @dataclass(frozen=True, repr=False)
@@ -256,12 +256,12 @@ def _exact(x: SupportsFloat) -> str:
     return str(x) if isinstance(x, Integral) else repr(float(x))
 
 
-def _significant(x: float, digits: int) -> str:
-    """A number with so many significant digits, without an exponent where that is readable."""
-    text = f"{x:#.{digits}g}"
+def _significant(x: float, digits: int, zeros: bool = True) -> str:
+    """A number to so many significant digits, zeros at the end included; without an exponent where that is readable."""
+    text = f"{x:#.{digits}g}" if zeros else f"{x:.{digits}g}"
     if "e" in text and 1 <= abs(float(text)) < 1e6:
         text = f"{float(text):.0f}"
-    return text.removesuffix(".")
+    return text.replace(".e", "e").removesuffix(".")
 
 
 def _listed(shown: Mapping[str, str]) -> str:
