@@ -23,7 +23,7 @@ with book_dependencies():
 __all__ = ["ClaimFailed", "about", "claim", "predict", "verdict"]
 
 Kind = Literal["identity", "law", "observation"]
-PLURALS: dict[Kind | None, str] = {"identity": "identities", "law": "laws", "observation": "observations"}
+PLURALS: dict[Kind, str] = {"identity": "identities", "law": "laws", "observation": "observations"}
 
 Numbers = SupportsFloat | Mapping[str, SupportsFloat]
 Predicted = TypeVar("Predicted", bound=Numbers)
@@ -46,7 +46,7 @@ def claim(  # noqa: PLR0913 (its options are its API)
     statement: str,
     measured: Numbers,
     *,
-    kind: Kind | None = None,  # TODO: required once every notebook names it
+    kind: Kind,
     scope: str = "",
     equals: Numbers | None = None,
     tolerance: float = 0.0,
@@ -234,7 +234,7 @@ def _labelled(numbers: Numbers) -> dict[str, SupportsFloat]:
 
 
 def _check_arguments(
-    number: str, kind: Kind | None, scope: str, numbers: Mapping[str, SupportsFloat], expected: _Expectation
+    number: str, kind: Kind, scope: str, numbers: Mapping[str, SupportsFloat], expected: _Expectation
 ) -> None:
     if not numbers:
         raise ValueError(f"claim {number}: measured={dict(numbers)!r} holds no number")
@@ -242,8 +242,6 @@ def _check_arguments(
         raise TypeError(f"claim {number}: nothing expected; pass equals, at_most or at_least")
     if expected.equals is not None and expected.equals.keys() not in ({""}, numbers.keys()):
         raise ValueError(f"claim {number}: equals has the labels {[*expected.equals]}, measured {[*numbers]}")
-    if kind is None:
-        return
     if kind not in PLURALS:
         raise ValueError(f"claim {number}: kind={kind!r}; pass one of {', '.join(map(repr, PLURALS))}")
     if kind == "observation" and not scope:
@@ -274,5 +272,5 @@ def _show(text: str, html: str) -> None:
 
 _predicted: list[str] = []  # the numbers of the claims that this process has predicted
 _checked: list[
-    tuple[str, Kind | None]
+    tuple[str, Kind]
 ] = []  # the numbers and kinds of the claims that this process has checked, in order
