@@ -34,8 +34,9 @@ def update_rms(beta1: Number, beta2: Number = 1.0, *, snr: Number = 0.0, autocor
 
     For β₂ < 1 v is noisy, and correlated with m.  To second order in v − E[v],
     E[m²/v] = E[m²]/E[v]·(1 − x) with x = Cov(m², v)/(E[m²]·E[v]) − Var(v)/E[v]²; both are sums of geometric
-    series for normally distributed gradients.  1/(1 + x) in place of 1 − x agrees to that order, and is closer
-    beyond it.
+    series for normally distributed gradients, which chapter 2 of the book writes out.  For s = ρ = 0,
+    x = 2·(1−β₂)·[(1−β₁²)/(1−β₁²β₂) − 1/(1+β₂)].  1/(1 + x) in place of 1 − x agrees to that order, and is closer
+    beyond it for ρ ≥ 0.
 
     Args:
         beta1: β₁ in [0, 1).
@@ -46,10 +47,11 @@ def update_rms(beta1: Number, beta2: Number = 1.0, *, snr: Number = 0.0, autocor
     Returns:
         A pure number, 1 for β₁ = s = 0 and β₂ → 1, and 1 for s = ∞; NaN where x ≤ −1, far outside the range below.
 
-    Validity: the largest relative error against simulations with normal gradients, β₁ ≤ 0.9 and s ≤ 1, at β₂ = 0.99,
-    0.95, 0.9, 0.8: 0.3, 1, 2, 4 % for \|ρ\| ≤ ½ and 1, 2, 3, 4 % at ρ = 0.9.  That of the limit β₂ = 1 is 2, 7, 9,
-    13 % and 6, 15, 17, 14 %.  For another distribution and s = ρ = 0, x is multiplied by (kurtosis − 1)/2.  The
-    gradients have to have been stationary for several times 1/(1 − β₂) steps.
+    Validity: the largest relative error against simulations with normal gradients, β₁ ≤ 0.9 and s ≤ 1, each known to
+    0.1 %, at β₂ = 0.99, 0.95, 0.9, 0.8: 0.2, 0.8, 1.5, 3.9 % for \|ρ\| ≤ ½ and 0.7, 2.4, 2.7, 4.2 % at ρ = 0.9; but
+    0.5, 8, 23, 95 % at ρ = −0.9.  That of the limit β₂ = 1 is 2, 7, 10, 13 %, 6, 15, 17, 17 % and 3, 11, 17, 25 %.
+    For another distribution and s = ρ = 0, x is multiplied by (kurtosis − 1)/2.  The gradients have to have been
+    stationary for several times 1/(1 − β₂) steps.
 
     Raises:
         TypeError, ValueError: see the module's docstring.

@@ -41,7 +41,7 @@ class Audit(Measurements):
         findings: each a ``Finding``, the gravest first.
         gradient_norm: ‖g‖ of all trained parameters, as the optimizers see it; NaN without gradients.
         max_norm: as passed to ``audit``; NaN where it was not.
-        clipped: whether clipping sets the step: the gradient norm is at max_norm or beyond.
+        clipped: whether the gradient is clipped: its norm is at max_norm or beyond.
         other_tensors: how many tensors the optimizers hold that the model does not have.
 
     >>> import torch, scaleinv
@@ -91,8 +91,8 @@ def audit(
         recorder: a ``Recorder`` of this training, or a list of them: then steps are measured, not tried.
         units: ``Units`` of an optimizer that is not in ``UNITS``, such as the result of ``infer_units``; "infer"
             measures them here, in a second or two.  Without them the lr of such an optimizer has no known unit.
-        max_norm: as passed to ``clip_grad_norm_``, to see whether clipping sets the step.  Gradients may be clipped
-            already, or not yet.
+        max_norm: as passed to ``clip_grad_norm_``, to see whether clipping sets the step, as SGD's, or cancels, as in
+            Adam's.  Gradients may be clipped already, or not yet.
 
     Returns:
         An ``Audit``.

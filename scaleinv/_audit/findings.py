@@ -179,10 +179,24 @@ def all_move_far(audit: Measurements) -> Iterator[Observation]:
 
 
 def clipping_sets_the_step(audit: Measurements) -> Iterator[Observation]:
-    if audit.clipped:
-        norms = f"the gradient norm is {audit.gradient_norm:.3g}, max_norm is {audit.max_norm:.3g}"
-        ratio = audit.gradient_norm / audit.max_norm
-        yield Observation(Severity.WARNING, f"clipping sets the step: {norms}.", (), ratio)
+    """Where the unit of lr contains L, as SGD's does, a step is as large as the gradient that clipping leaves."""
+    rows = [row for row in audit.trained if row.unit is None or row.unit.loss]
+    if audit.clipped and rows:
+        no_law = any(math.isnan(row.predicted) and row.rms > 0 for row in rows)
+        text = f"clipping {'may set' if no_law else 'sets'} the step of {_optimizers(rows)}: {_norms(audit)}."
+        yield Observation(Severity.WARNING, text, _names(rows), audit.gradient_norm / audit.max_norm)
+
+
+def clipping_cancels(audit: Measurements) -> Iterator[Observation]:
+    """Where the unit of lr contains no L, as Adam's does not, the scale of the gradients cancels."""
+    rows = [row for row in audit.trained if row.unit is not None and not row.unit.loss]
+    if audit.clipped and rows:
+        text = (
+            f"clipping does not set the step of {_optimizers(rows)}: {_norms(audit)}, but the scale of the gradients "
+            "cancels. Clipping only weighs gradients of different steps against each other, and brings them nearer to "
+            "eps and coupled decay."
+        )
+        yield Observation(Severity.REMARK, text, _names(rows), audit.gradient_norm / audit.max_norm)
 
 
 def no_gradient(audit: Measurements) -> Iterator[Observation]:
@@ -232,13 +246,21 @@ KINDS: dict[str, Callable[[Measurements], Iterator[Observation]]] = {
     look.__name__: look
     for look in (
         not_finite, lr_of_different_units, lost_to_rounding, most_below_eps, much_decay, moves_unlike_the_rest,
-        all_move_far, clipping_sets_the_step, no_gradient, left_out, zero, unit_not_known,
+        all_move_far, clipping_sets_the_step, clipping_cancels, no_gradient, left_out, zero, unit_not_known,
     )
 }  # fmt: skip
 
 
 def _names(rows: Iterable[Row]) -> tuple[str, ...]:
     return tuple(row.parameter for row in rows)
+
+
+def _optimizers(rows: Iterable[Row]) -> str:
+    return " and ".join(dict.fromkeys(row.optimizer for row in rows))
+
+
+def _norms(audit: Measurements) -> str:
+    return f"the gradient norm is {audit.gradient_norm:.3g}, max_norm is {audit.max_norm:.3g}"
 
 
 def _median_without(value: float, numbers: Sequence[float]) -> float:

@@ -27,7 +27,7 @@ class Measurements:
 
     @property
     def clipped(self) -> bool:
-        """Whether clipping sets the step: the gradient norm is at max_norm or beyond."""
+        """Whether the gradient is clipped: its norm is at max_norm or beyond."""
         return self.gradient_norm >= 0.999 * self.max_norm  # clipped already, it is a little below
 
     @property

@@ -23,7 +23,7 @@ with book_dependencies():
 __all__ = ["ClaimFailed", "about", "claim", "predict", "verdict"]
 
 Kind = Literal["identity", "law", "observation"]
-PLURALS: dict[Kind | None, str] = {"identity": "identities", "law": "laws", "observation": "observations"}
+PLURALS: dict[Kind, str] = {"identity": "identities", "law": "laws", "observation": "observations"}
 
 Numbers = SupportsFloat | Mapping[str, SupportsFloat]
 Predicted = TypeVar("Predicted", bound=Numbers)
@@ -46,7 +46,7 @@ def claim(  # noqa: PLR0913 (its options are its API)
     statement: str,
     measured: Numbers,
     *,
-    kind: Kind | None = None,  # TODO: required once every notebook names it
+    kind: Kind,
     scope: str = "",
     equals: Numbers | None = None,
     tolerance: float = 0.0,
@@ -113,7 +113,7 @@ def predict(number: str, statement: str, value: Predicted) -> Predicted:
     >>> claim("0.4", "heads, of many throws", 0.501, kind="law", equals=half, tolerance=0.03)
     claim 0.4 (law): heads, of many throws: ≈ 0.501 (expected 0.5 ± 3 %) ✓
     """
-    shown = _listed({label: f"{float(x):.4g}" for label, x in _labelled(value).items()})
+    shown = _listed({label: _significant(float(x), 4, zeros=False) for label, x in _labelled(value).items()})
     _predicted.append(number)
     _show(
         f"prediction {number}: {statement}: {shown}",
@@ -187,7 +187,7 @@ class _Expectation:
         """A number that holds, with at least the digits that the tolerance has, and enough to be seen to hold."""
         x, value = float(measured), self.value(label)
         if value is not None and not self.tolerance:
-            return f"{x:g}"
+            return _significant(x, 6, zeros=False)
         if isinstance(measured, Integral):
             return about(measured)
         digits = 2 if value is None else self._digits
@@ -206,13 +206,13 @@ class _Expectation:
             values = {label: self._expected(value) for label, value in self.equals.items()}
             parts.append(_listed(values) + (f" ± {100 * self.tolerance:.3g} %" if self.tolerance else ""))
         if self.at_most is not None:
-            parts.append(f"≤ {self.at_most:.4g}")
+            parts.append(f"≤ {_significant(self.at_most, 4, zeros=False)}")
         if self.at_least is not None:
-            parts.append(f"≥ {self.at_least:.4g}")
+            parts.append(f"≥ {_significant(self.at_least, 4, zeros=False)}")
         return " and ".join(parts)
 
     def _expected(self, value: float) -> str:
-        return f"{value:.{max(4, self._digits)}g}" if self.tolerance else f"{value:g}"
+        return _significant(value, max(4, self._digits) if self.tolerance else 6, zeros=False)
 
 
 @dataclass(frozen=True, repr=False)
@@ -234,7 +234,7 @@ def _labelled(numbers: Numbers) -> dict[str, SupportsFloat]:
 
 
 def _check_arguments(
-    number: str, kind: Kind | None, scope: str, numbers: Mapping[str, SupportsFloat], expected: _Expectation
+    number: str, kind: Kind, scope: str, numbers: Mapping[str, SupportsFloat], expected: _Expectation
 ) -> None:
     if not numbers:
         raise ValueError(f"claim {number}: measured={dict(numbers)!r} holds no number")
@@ -242,8 +242,6 @@ def _check_arguments(
         raise TypeError(f"claim {number}: nothing expected; pass equals, at_most or at_least")
     if expected.equals is not None and expected.equals.keys() not in ({""}, numbers.keys()):
         raise ValueError(f"claim {number}: equals has the labels {[*expected.equals]}, measured {[*numbers]}")
-    if kind is None:
-        return
     if kind not in PLURALS:
         raise ValueError(f"claim {number}: kind={kind!r}; pass one of {', '.join(map(repr, PLURALS))}")
     if kind == "observation" and not scope:
@@ -256,12 +254,12 @@ def _exact(x: SupportsFloat) -> str:
     return str(x) if isinstance(x, Integral) else repr(float(x))
 
 
-def _significant(x: float, digits: int) -> str:
-    """A number with so many significant digits, without an exponent where that is readable."""
-    text = f"{x:#.{digits}g}"
+def _significant(x: float, digits: int, zeros: bool = True) -> str:
+    """A number to so many significant digits, zeros at the end included; without an exponent where that is readable."""
+    text = f"{x:#.{digits}g}" if zeros else f"{x:.{digits}g}"
     if "e" in text and 1 <= abs(float(text)) < 1e6:
         text = f"{float(text):.0f}"
-    return text.removesuffix(".")
+    return text.replace(".e", "e").removesuffix(".")
 
 
 def _listed(shown: Mapping[str, str]) -> str:
@@ -274,5 +272,5 @@ def _show(text: str, html: str) -> None:
 
 _predicted: list[str] = []  # the numbers of the claims that this process has predicted
 _checked: list[
-    tuple[str, Kind | None]
+    tuple[str, Kind]
 ] = []  # the numbers and kinds of the claims that this process has checked, in order

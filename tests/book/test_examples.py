@@ -241,7 +241,7 @@ def test_a_page_is_read_as_sphinx_reads_it():
 """
     page = Page.read(blocks)
     assert page.modules == ["scaleinv.book.train", "scaleinv.book.claims"]
-    claims = [f"scaleinv.book.claims.{name}" for name in ("ClaimFailed", "about", "claim", "verdict")]
+    claims = [f"scaleinv.book.claims.{name}" for name in ("ClaimFailed", "about", "claim", "predict", "verdict")]
     trained = ["scaleinv.book.train.train", "scaleinv.book.train.Run"]
     assert page.names == ["scaleinv.Unit", "scaleinv.UNITS", "scaleinv.curves.best", *trained, *claims]
     assert page.documents("scaleinv.units.Unit") and page.documents("scaleinv.book.claims.claim")

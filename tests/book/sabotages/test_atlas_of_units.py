@@ -6,34 +6,51 @@ from tests.book.sabotage import (  # noqa: F401
     test_every_claim_has_a_sabotage,
 )
 
+
+def without(package):
+    """The atlas without one of its packages."""
+    return {"frame = atlas()\n": f'frame = atlas()\nframe = frame[~frame.index.str.startswith("{package}.")]\n'}
+
+
 SABOTAGES = [
-    (["7.1 units measured"], "lr alone", {"isinstance(u, Unit)]": 'isinstance(u, Unit) and name == "lr"]'}),
-    (["7.1 of these"], "every unit is held to that of lr", {"(u, table[name])": '(u, table["lr"])'}),
-    (["7.2 consistent"], "counted the other way round", {'v == "bitwise"': 'v != "bitwise"'}),
-    (["7.2 without units"], "those that have units", {'if v == "inconsistent")': 'if v == "bitwise")'}),
-    (["7.3 optimizers"], "a part of the atlas", {"frame = atlas()\n": "frame = atlas().head(100)\n"}),
-    (["7.3 not run"], "the inconsistent ones", {'counts.get("not run", 0)': 'counts.get("inconsistent", 0)'}),
-    (["7.3 share"], "the inconsistent ones", {'frame.verdict != "inc': 'frame.verdict == "inc'}),
     (
-        ["7.4 lr in W", "7.4 lr in L", "7.4 lr a pure number"],
-        "other units",
-        {"(frame.L == loss)": "(frame.L == loss + 5)"},
+        ["7.1 power of L", "7.1 of these"],
+        "SGD in Adam's place",
+        {"infer_units(cls, GIVEN": "infer_units(optim.SGD if cls is optim.Adam else cls, GIVEN"},
     ),
-    (["7.4 lr in another unit"], "the first of the atlas only", {'dropna(subset="L")': 'dropna(subset="L").head(12)'}),
     (
-        ["7.5 step / lr at a gradient of 1", "7.5 step / lr at a gradient of 1e-7"],
-        "another lr",
-        {"p, lr=1.0, eps=eps": "p, lr=0.5, eps=eps"},
+        ["7.1 units measured"],
+        "Adagrad in Adam's place",
+        {"infer_units(cls, GIVEN": "infer_units(optim.Adagrad if cls is optim.Adam else cls, GIVEN"},
     ),
-    (["7.5 the same"], "an eps as large as the gradient", {"laprop(0.0, 1e-7)": "laprop(1e-7, 1e-7)"}),
-    (["7.5 optimizers"], "any optimizer's file", {'"base/optimizer.py:26"': '"optimizer.py"'}),
-    (["7.6 AdaGO"], "the loss as it was", {"adago, c * G": "adago, G"}),
-    (["7.6 lr in L"], "another unit", {"members(1, 0)": "members(0, 0)"}),
-    (["7.7 AdamG"], "the loss as it was", {"AdamG, c * G": "AdamG, G"}),
-    (["7.7 exponent"], "the exponent of W", {'["p"].loss': '["p"].weight'}),
-    (["7.8"], "a loss four times as large", {"make, c * g": "make, c * c * g"}),
-    (["7.9"], "a gradient as well", {"torch.zeros(3), w": "w.clone(), w"}),
-    (["7.10 EmoFact"], "another lr", {"p, lr=0.5, weight": "p, lr=0.4, weight"}),
+    (
+        ["7.2"],
+        "Adam in RAdam's place",
+        {"infer_units(cls, GIVEN": "infer_units(optim.Adam if cls is optim.RAdam else cls, GIVEN"},
+    ),
+    (["7.3 optimizers", "7.4"], "an atlas without torch_optimizer", without("torch_optimizer")),
+    (
+        ["7.3 not run"],
+        "what agrees within rounding does not run",
+        {"frame = atlas()\n": 'frame = atlas().replace("within rounding", "not run")\n'},
+    ),
+    (["7.5 step / lr"], "Adam for LaProp", {"pytorch_optimizer.LaProp(p, lr": "optim.Adam(p, lr"}),
+    (["7.5 eps = 0"], "an eps as large as the gradient", {"laprop(0.0, 1e-7)": "laprop(1e-7, 1e-7)"}),
+    (["7.5 optimizers", "7.6 lr in L"], "an atlas without pytorch_optimizer", without("pytorch_optimizer")),
+    (["7.6 AdaGO"], "Muon for AdaGO", {"pytorch_optimizer.AdaGO": "pytorch_optimizer.Muon"}),
+    (["7.7 AdamG"], "Adam for AdamG", {"first_step(pytorch_optimizer.AdamG": "first_step(optim.Adam"}),
+    (
+        ["7.7 power"],
+        "another q",
+        {"infer_units(pytorch_optimizer.AdamG, {})": 'infer_units(pytorch_optimizer.AdamG, {"q": 0.25})'},
+    ),
+    (["7.8"], "an epsilon as large as the gradients", {"epsilon=1e-9": "epsilon=1.0"}),
+    (["7.9"], "torch's SGD, whose decay multiplies", {"torch_optimizer.SGDW(p": "optim.SGD(p"}),
+    (["7.10 EmoFact"], "with decay", {"lr=0.5, weight_decay=0.0": "lr=0.5, weight_decay=0.1"}),
     (["7.10 MADGRAD"], "an eps that is not lr", {"for e in (1e-6, 0.0)": "for e in (1e-9, 0.0)"}),
-    (["7.10 Ranger"], "downhill instead", {"after > before": "after < before"}),
+    (["7.10 Ranger"], "Adam for Ranger", {"pytorch_optimizer.Ranger([w]": "optim.Adam([w]"}),
+    (["7.11"], "the fourth root", {"power = 1 / 3": "power = 1 / 4"}),
+    (["7.12"], "the powers change places", {'{"lr_power": power}': '{"lr_power": -0.9 - power}'}),
+    (["7.13 g = 1:"], "SGD for LaProp", {"pytorch_optimizer.LaProp(p, lr=1.0, eps=eps)": "optim.SGD(p, lr=1.0)"}),
+    (["7.13 g = 1e-8"], "Adam for LaProp", {"pytorch_optimizer.LaProp(p, lr": "optim.Adam(p, lr"}),
 ]

@@ -6,16 +6,6 @@ from tests.book.sabotage import (  # noqa: F401
     test_every_claim_has_a_sabotage,
 )
 
-TILTED = """
-def tilted(loss):
-    import xarray
-    steps = [round(9 * float(np.log10(k)) / 2) for k in loss.weight]
-    return xarray.concat([loss.isel(weight=i).shift(lr=n) for i, n in enumerate(steps)], loss.weight)
-
-
-def losses("""
-SWAPPED = "for n, (k, lr) in {1: CASES[1], 2: CASES[3], 3: CASES[2], 4: CASES[4]}"
-
 SABOTAGES = [
     (["4.1"], "one scale in all cases", {"scale / r for": "1.0 / r for"}),
     (["4.2"], "lr follows the square of the scale, as SGD's would", {"lr=lr, eps": "lr=scale * lr, eps"}),
@@ -29,10 +19,14 @@ SABOTAGES = [
         "lr follows the scale in case 3 too",
         {"run(make, k=8.0), run": 'run(make, k=8.0, given={"lr": 8e-3, "eps": 1e-8 / 8}), run'},
     ),
-    (["4.4"], "the queries' bias for the keys'", {"s[16:32]": "s[0:16]"}),
+    (
+        ["4.4"],
+        "an eps far above the rounding of a gradient",
+        {"lr=1e-3 * k, eps=1e-8 / k": "lr=1e-3 * k, eps=1e-4 / k"},
+    ),
     (["4.5"], "lr × k for lr × k²", {"0.1 * 64": "0.1 * 8", "0.1 * 8": "0.1 * 64"}),
     (
-        ["4.6 Adam", "4.6 SGD"],
+        ["4.6 exponent"],
         "lr follows the scale",
         {"given=KEPT[cls], steps=1": "given=convert(cls, KEPT[cls], weight=k), steps=1"},
     ),
@@ -55,8 +49,8 @@ measured = {cls: infer_units(clamped(cls),"""
     ),
     (
         ["4.8 units measured unlike"],
-        "a table in which lr is a pure number",
-        {"dict(entries(UNITS[cls].hyperparameters))": 'dict(entries(UNITS[cls].hyperparameters)) | {"lr": 1}'},
+        "an AdamW that adds its decay to the gradient",
+        {"infer_units(cls, GIVEN": "infer_units(optim.Adam if cls is optim.AdamW else cls, GIVEN"},
     ),
     (
         ["4.8 units of the table not found"],
@@ -64,26 +58,40 @@ measured = {cls: infer_units(clamped(cls),"""
         {"GIVEN = {": 'GIVEN = {optim.SGD: {"momentum": 0.9, "nesterov": True}, '},
     ),
     (
-        ["4.9"],
+        ["4.9 exponent", "4.9 paper's"],
+        "the paper's rule decays by lr·λ",
+        {'1 - eta * group["decay"]': '1 - group["lr"] * group["decay"]'},
+    ),
+    (["4.9 PyTorch's"], "Adam, whose decay is in the gradient", {"halved(optim.AdamW, 8.0": "halved(optim.Adam, 8.0"}),
+    (["4.9 k = 8"], "no decay", {"LR, DECAY = 2.0**-9, 2.0": "LR, DECAY = 2.0**-9, 0.0"}),
+    (
+        ["4.10", "4.11 difference", "4.13 over lr/kᵇ"],
+        "an eps that is kept, and as large as gradients; Adam for LAMB",
+        {'EPS = {"eps": lambda weight: 1e-8 / weight}': 'EPS = {"eps": 1e-2}', "(rules.lamb,": "(rules.adam,"},
+    ),
+    (
+        ["4.11 and", "4.12", "4.13 over lr alone"],
+        "λ follows the scale; LAMB for Adam",
+        {'"weight_decay": 1.0': '"weight_decay": lambda weight: 1 / weight', "(rules.adam,": "(rules.lamb,"},
+    ),
+    (
+        ["4.14"],
         "the state is forgotten",
         {"weight=2.0**10, loss=2.0**-7)": "weight=2.0**10, loss=2.0**-7)\n            optimizer.state.clear()"},
     ),
-    (["4.10"], "eps follows", {'given={"lr": 1e-3 * k}': 'given={"lr": 1e-3 * k, "eps": 1e-8 / k}'}),
-    (["4.11"], "8 and 10 change places", {"in (8.0, 10.0)": "in (10.0, 8.0)"}),
+    (["4.15"], "eps follows", {'given={"lr": 1e-3 * k}': 'given={"lr": 1e-3 * k, "eps": 1e-8 / k}'}),
+    (["4.16 bfloat16, k = 8"], "lr and eps are kept", {'{"lr": 1e-3}, weight=k)': '{"lr": 1e-3}, weight=1.0)'}),
     (
-        ["4.12 Adam, slope", "4.12 AdamW", "4.12 SGD", "4.12 LAMB"],
-        "lr goes up with the square root of the scale besides",
-        {
-            "    return result.losses.isel(step=-1)\n": "    return tilted(result.losses.isel(step=-1))\n",
-            "def losses(": TILTED,
-        },
+        ["4.16 bfloat16, k = 10", "4.16 bfloat16: largest"],
+        "float32 and float16 for bfloat16",
+        {"torch.bfloat16": "torch.float32", ".bfloat16()": ".half()"},
     ),
-    (["4.13 difference", "4.13 and"], "cases 2 and 3 change places", {"for n, (k, lr) in CASES": SWAPPED}),
-    (["4.14"], "λ follows the scale", {'"weight_decay": 1.0': '"weight_decay": lambda weight: 1 / weight'}),
+    (["4.17 1"], "SGD's unit for Adam's lr", {'convert(optim.Adam, {"lr": 0.003}': 'convert(optim.SGD, {"lr": 0.003}'}),
+    (["4.17 2: exp", "4.17 2: half"], "Adam for AdamW", {"(optim.AdamW, optim.SGD)": "(optim.Adam, optim.SGD)"}),
+    (["4.17 2: Adam"], "AdamW for Adam", {"half_life(optim.Adam, weight": "half_life(optim.AdamW, weight"}),
     (
-        ["4.15 over lr/kᵇ"],
-        "SGD's lr has Adam's unit, and the others none",
-        {'{"Adam": 1, "SGD": 2, "AdamW": 1, "LAMB": 0}': '{"Adam": 0, "SGD": 1, "AdamW": 0, "LAMB": 1}'},
+        ["4.17 3"],
+        "the hyperparameters are kept",
+        {'convert(cls, {"lr": 1e-2, "momentum": 0.9}, weight=k, loss=c)': '{"lr": 1e-2, "momentum": 0.9}'},
     ),
-    (["4.15 over lr alone"], "drawn over lr/k", {"collapse(n, 0)": "collapse(n, EXPONENTS[n])"}),
 ]

@@ -12,7 +12,7 @@ from torch import nn, optim
 from scaleinv import audit
 from scaleinv._audit import findings
 from scaleinv.book import models
-from tests.library.audit.shared import adamw, gradients, rows, trained
+from tests.library.audit.shared import MAKE, adamw, gradients, rows, trained
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -152,6 +152,48 @@ def test_a_finding_says_its_kind_and_chapter_9_what_to_do_about_each():
     assert audit(model, adamw(model, lr=1e-5)).findings[0].kind == "lost_to_rounding"
     page = (Path(__file__).parents[3] / "book" / "9_audit_your_model.ipynb").read_text()
     assert re.findall(r"\| `(\w+)` \| \w", page) and set(findings.KINDS) == set(re.findall(r'"\| `(\w+)` \|', page))
+
+
+def clipping_of(model, optimizer, share):
+    """The findings about clipping at this share of the gradient's norm, as (severity, parameters, text)."""
+    max_norm = share * audit(model, optimizer).gradient_norm
+    result = audit(model, optimizer, max_norm=max_norm).findings
+    return [(f.severity.word, f.parameters, f.text) for f in result if f.kind.startswith("clipping_")]
+
+
+@pytest.mark.parametrize(
+    "name, severity, text",
+    [
+        ("Nesterov", "warning", "clipping sets the step of SGD: the gradient norm is "),
+        ("ASGD", "warning", "clipping sets the step of ASGD: "),
+        ("RAdam", "warning", "clipping may set the step of RAdam: "),
+        ("Adam", "remark", "clipping does not set the step of Adam: the gradient norm is "),
+        ("AdamW", "remark", "clipping does not set the step of AdamW: "),
+        ("RMSprop", "remark", "clipping does not set the step of RMSprop: "),
+        ("Rprop", "remark", "clipping does not set the step of Rprop: "),
+        ("Adafactor", "remark", "clipping does not set the step of Adafactor: "),
+    ],
+)
+def test_clipping_sets_the_step_where_the_unit_of_lr_contains_that_of_the_loss(name, severity, text):
+    model = models.mlp()
+    gradients(model)
+    optimizer = MAKE[name](model.parameters())
+    assert clipping_of(model, optimizer, 8) == []
+    ((word, parameters, sentence),) = clipping_of(model, optimizer, 1 / 8)
+    assert word == severity and sentence.startswith(text)
+    assert parameters == tuple(name for name, _ in model.named_parameters())
+    free = audit(model, optimizer)
+    for before, after in zip(free.rows, audit(model, optimizer, max_norm=free.gradient_norm / 8).rows, strict=True):
+        assert after.change / before.change == pytest.approx(1 / 8 if word == "warning" else 1, rel=0.01)
+
+
+def test_clipping_is_reported_for_each_kind_of_lr():
+    model = models.mlp()
+    gradients(model)
+    optimizers = [optim.AdamW(model[1].parameters(), 1e-3), optim.SGD(model[3].parameters(), 0.1)]
+    assert [(word, parameters) for word, parameters, _ in clipping_of(model, optimizers, 1 / 8)] == [
+        ("warning", ("3.weight", "3.bias")), ("remark", ("1.weight", "1.bias")),
+    ]  # fmt: skip
 
 
 def test_findings_are_ranked():

@@ -98,7 +98,8 @@ def test_one_of_several_numbers_that_does_not_hold_raises(shown, measured, expec
         (12345.0, {"at_least": 100}, "≈ 12000 (expected ≥ 100)"),
         (0.9501, {"at_least": 0.95}, "≈ 0.95 (expected ≥ 0.95)"),
         (12.6, {"at_most": 12.7}, "≈ 12.6 (expected ≤ 12.7)"),
-        (12345, {"at_least": 100}, "≈ 12345 (expected ≥ 100)"),
+        (12345, {"at_least": 10000}, "≈ 12345 (expected ≥ 10000)"),
+        (100001.0, {"equals": 1e5, "tolerance": 0.01}, "≈ 100000 (expected 100000 ± 1 %)"),
         (np.int64(1234), {"equals": 1000, "tolerance": 0.3}, "≈ 1234 (expected 1000 ± 30 %)"),
         (2.0, {"at_most": 3, "at_least": 1}, "≈ 2.0 (expected ≤ 3 and ≥ 1)"),
         (1, {"equals": 1, "at_most": 3}, "1 (expected 1 and ≤ 3)"),
@@ -222,4 +223,5 @@ def test_a_verdict_without_claims_is_an_error(shown):
 
 def test_about_marks_and_rounds():
     assert about(0.012345) == "≈ 0.012" and about(torch.tensor(2.0)) == "≈ 2.0" and about(0.012345, 4) == "≈ 0.01235"
-    assert about(150.4) == "≈ 150" and about(15) == "≈ 15" and about(1.5e7) == "≈ 1.5e+07" and about(99.96) == "≈ 100"
+    assert about(150.4) == "≈ 150" and about(15) == "≈ 15" and about(1.5e7) == "≈ 1.5e+07"
+    assert about(99.96) == "≈ 100" and about(9e-6, 1) == "≈ 9e-06"
