@@ -12,6 +12,7 @@ from torch import nn, optim
 
 import scaleinv
 from scaleinv import Change, Unit, Units, changes, convert, rescale, scale_parameters, unscale_parameters
+from scaleinv.reparam import parameter_scales
 from scaleinv.units import ONE, G, L, W
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -52,11 +53,11 @@ RESULTS = {
     "own units": (lambda: convert(OWN, {"lr": 1.0, "eps": (1.0, 1.0)}, weight=2), {"lr": 2.0, "eps": (0.5, 2.0)}),
     # scale_parameters.
     "scale_parameters returns its module": (lambda: isinstance(scale_parameters(layer(), 2), nn.Linear), True),
-    "scale by keyword": (lambda: scale_parameters(layer(), weight=2).parametrizations.weight[0].weight, 2),
+    "scale by keyword": (lambda: parameter_scales(scale_parameters(layer(), weight=2)), {"weight": 2, "bias": 2}),
     "scale by one": (lambda: list(scale_parameters(layer(), 1).state_dict()), ["weight", "bias"]),
     "unscale a plain module": (lambda: list(unscale_parameters(layer()).state_dict()), ["weight", "bias"]),
     "scale nothing": (lambda: list(scale_parameters(layer(), {}).state_dict()), ["weight", "bias"]),
-    "a scale in words": (lambda: str(scale_parameters(layer(), 8).parametrizations.weight[0]), "Scale(weight=8)"),
+    "a scaled layer in words": (lambda: str(scale_parameters(layer(), 8)), str(layer())),
 }  # fmt: skip
 
 
@@ -171,15 +172,14 @@ def test_an_old_name_still_works_and_names_the_new_one(old, new, words):
         assert result == new()
 
 
-def test_a_state_dict_holds_the_scale_as_a_plain_number():
-    """As those saved so far do."""
+def test_a_state_dict_holds_the_scale_as_a_tensor():
     module = scale_parameters(layer(), 8)
     state = module.state_dict()
-    assert state["parametrizations.weight.0._extra_state"] == 8.0
+    assert state["scale_of_weight"].item() == 8.0 and state["scale_of_weight"].ndim == 0
     other = scale_parameters(layer(), 2)
     other.load_state_dict(state)
     assert torch.equal(other.weight, module.weight)
-    assert other.parametrizations.weight[0].weight == 8.0
+    assert parameter_scales(other) == {"weight": 8, "bias": 8}
 
 
 def test_a_change_of_ones_own_is_applied():
