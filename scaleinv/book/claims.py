@@ -271,6 +271,4 @@ def _show(text: str, html: str) -> None:
 
 
 _predicted: list[str] = []  # the numbers of the claims that this process has predicted
-_checked: list[
-    tuple[str, Kind]
-] = []  # the numbers and kinds of the claims that this process has checked, in order
+_checked: list[tuple[str, Kind]] = []  # the numbers and kinds of the claims that this process has checked, in order

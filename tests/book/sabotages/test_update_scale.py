@@ -51,9 +51,7 @@ SABOTAGES = [
     (
         ["2.11 in training, the factor of lags"],
         "every batch comes twice",
-        {
-            "recorded(convnet, batches, ": "recorded(convnet, lambda n: (b for b in batches(n // 2) for _ in 'ab'), "
-        },
+        {"recorded(convnet, batches, ": "recorded(convnet, lambda n: (b for b in batches(n // 2) for _ in 'ab'), "},
     ),
     (["2.12"], "gaps half as long", {"t % 1000 == 0, t % 6000": "t % 500 == 0, t % 3000", "1 / 2000": "1 / 1000"}),
     (["2.13 RMS", "2.13 twice"], "noise alone", {"beta2, snr, 0 * snr, steps": "beta2, 0 * snr, 0 * snr, steps"}),
