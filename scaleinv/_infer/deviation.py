@@ -6,6 +6,7 @@ from typing import NamedTuple
 from torch import Tensor
 
 ROUNDING = 1e-9  # share of the lengths of both runs, up to which they differ by rounding only
+COARSE = 0.1  # up to which they may differ by the rounding of a low precision, if they agree in float64
 
 
 class Deviation(NamedTuple):

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from scaleinv._entries import with_entry
 from scaleinv._hyperparameters import Values
-from scaleinv._infer.deviation import ROUNDING, Deviation
+from scaleinv._infer.deviation import COARSE, ROUNDING, Deviation
 from scaleinv._infer.outcome import Outcome
 from scaleinv._infer.probes import Probe
 from scaleinv._infer.problem import LONG, STEPS
@@ -178,9 +178,9 @@ class _Verification:
         return min(share, max(self._deviation(values, units).share for values in without))
 
     def _deviation(self, values: Values, units: ByName, steps: int | None = None) -> Deviation:
-        """The deviation of rescaled runs; that in float64 where it is by rounding only there."""
+        """The deviation of rescaled runs; that in float64 where it is coarse rounding that disappears there."""
         deviation = self.bench.runner.rescaled_runs(values, units, steps).deviation()
-        if deviation.share <= ROUNDING:
+        if deviation.share <= ROUNDING or deviation.share > COARSE:
             return deviation
         exact = self.bench.exact.rescaled_runs(values, units, steps).deviation()
         if exact.share > ROUNDING:
