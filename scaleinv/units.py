@@ -134,9 +134,12 @@ class Units:
     Attributes:
         hyperparameters: name → unit; a tuple of units for a tuple whose entries have different ones; None for a
             hyperparameter that has no unit (or, if measured, whose unit was not determined).
-        state: name of a state buffer → unit.
+        state: name of a state buffer, or of a number that the optimizer keeps in a parameter group → unit.
         reason: why some hyperparameter has no unit; empty if all have one.
         defaults: values in use for hyperparameters that are not passed, where the optimizer's signature has none.
+        stand_ins: a hyperparameter without a unit, or an entry such as ``eps[1]`` → the unit to convert it by all the
+            same, where every choice is the same training: it has no effect, or acts in a product only.
+        kept: the same → the value with which the units were measured, and hold while it stays, as an exponent does.
 
     >>> import torch, scaleinv
     >>> from scaleinv.units import ONE, G, W
@@ -149,6 +152,18 @@ class Units:
     state: Mapping[str, Unit | None]
     reason: str = ""
     defaults: Mapping[str, Any] = field(default_factory=dict)
+    stand_ins: Mapping[str, Unit] = field(default_factory=dict)
+    kept: Mapping[str, float] = field(default_factory=dict)
+
+    def unit_to_convert(self, key: str, value: Any) -> Unit | None:
+        """The unit to convert a hyperparameter by that has none itself, or an entry such as ``eps[1]``; None for none.
+
+        >>> from scaleinv.units import ONE, W, Units
+        >>> units = Units({"lr": W, "power": None}, state={}, kept={"power": 0.5})
+        >>> units.unit_to_convert("power", 0.5), units.unit_to_convert("power", 0.25)
+        (1, None)
+        """
+        return ONE if key in self.kept and value == self.kept[key] else self.stand_ins.get(key)
 
 
 __all__ = ["G", "L", "ONE", "Unit", "Units", "W"]

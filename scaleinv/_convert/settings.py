@@ -96,10 +96,22 @@ def convert_values(values: Mapping[str, Any], units: Units, weight: float, loss:
     for name, unit in units.hyperparameters.items():
         if name in values:
             try:
+                unit = _complete(units, name, values[name], unit)
                 converted[name] = convert_value(name, values[name], unit, weight, loss)
             except _NoUnitError as error:
                 raise ValueError(f"{error}. {units.reason}".removesuffix(". ")) from None
     return converted
+
+
+def _complete(units: Units, key: str, value: Any, unit: HyperparameterUnit) -> HyperparameterUnit:
+    """The unit, with what may stand in for one where there is none."""
+    if not isinstance(value, tuple | list):
+        return units.unit_to_convert(key, value) if unit is None else unit
+    each = unit if isinstance(unit, tuple) else (unit,) * len(value)
+    if len(each) != len(value):
+        return unit
+    entries = enumerate(zip(value, each, strict=True))
+    return tuple(units.unit_to_convert(key_of(key, i), x) if u is None else u for i, (x, u) in entries)
 
 
 def convert_value(name: str, value: Any, unit: HyperparameterUnit, weight: float, loss: float) -> Any:

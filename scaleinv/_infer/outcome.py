@@ -21,6 +21,8 @@ class Outcome:
     suspect: str = ""
     nearby: ByName = field(default_factory=dict)
     probed: tuple[Values, ...] = ()
+    stand_ins: ByName = field(default_factory=dict)
+    kept: dict[str, float] = field(default_factory=dict)
 
     @property
     def consistent(self) -> bool:

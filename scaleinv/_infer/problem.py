@@ -144,8 +144,11 @@ def _problem(matrix_only: bool) -> tuple[list[Tensor], list[tuple[Tensor, Tensor
 
 @contextmanager
 def isolated() -> Iterator[None]:
-    """Restores the random states at the end.  Inside, torch uses one thread, for on small tensors several only wait; and
-    compiled functions run uncompiled, which leaves the user's own compiled code alone."""
+    """Restores the random states at the end.
+
+    Inside, torch uses one thread, for on small tensors several only wait; and compiled functions run uncompiled, which
+    leaves the user's own compiled code alone.
+    """
     python, numpy = random.getstate(), np.random.get_state()
     try:
         with threads(1), torch.random.fork_rng(devices=[]), torch.compiler.set_stance("force_eager"):

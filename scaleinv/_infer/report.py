@@ -82,7 +82,8 @@ def _rows(units: InferredUnits) -> Iterator[tuple[str, ...]]:
         value = get_entry(units.probed[0], key)
         text = units.unit_text(key, unit).split(",")[0].split(" (")[0]  # residual and value stand elsewhere
         text = f"{units.nearby[key]} (nearby)" if key in units.nearby else text
-        yield key, value_text(value), text, _converted(value, unit, loss=FACTOR), _converted(value, unit, weight=FACTOR)
+        by = units.unit_to_convert(key, value) if unit is None else unit
+        yield key, value_text(value), text, _converted(value, by, loss=FACTOR), _converted(value, by, weight=FACTOR)
 
 
 def _converted(value: Any, unit: Any, weight: float = 1, loss: float = 1) -> str:
@@ -106,7 +107,8 @@ def _paragraphs(units: InferredUnits) -> Iterator[str]:
     if units.undetermined:
         yield (
             f"Undetermined: {', '.join(units.undetermined)}. No run shows an effect, or shows it only together with "
-            "another's, as in a product. Give values with which each acts alone, if there are any, and measure again."
+            "another's, as in a product: a conversion may share the factor among them in any way, and does as in the "
+            "table. To tell them apart, give values with which each acts alone, and measure again."
         )
 
 
@@ -128,6 +130,8 @@ def _faults(units: InferredUnits) -> Iterator[str]:
     if units.inconsistent:
         shares = ", ".join(f"{key} leaves {percent(share)}" for key, share in units.inconsistent.items())
         yield f"When made to matter or changed, {shares} of a run unexplained."
+    if units.kept:
+        yield f"A conversion leaves {', '.join(f'{key}={value:g}' for key, value in units.kept.items())} as measured."
     if units.verdict != "inconsistent":
         yield "The other units hold for the values given."
     elif units.suspect:

@@ -23,7 +23,8 @@ class InferredUnits(Units):
             precision in which the optimizer computes inside is replaced by float64), or "inconsistent".
         residual: for "inconsistent", the share of the run that no choice of units explains; else the largest
             deviation of a rescaled run, 0 when bitwise.
-        undetermined: hyperparameters without effect in any probe, or not told apart; their unit is None.
+        undetermined: hyperparameters without effect in any probe, or not told apart; their unit is None, and
+            ``stand_ins`` has one to convert them by.
         inconsistent: hyperparameter → residual that appears when it is made to matter or, where it is an exponent on
             which the units of others depend, when it is changed; their unit is None.
         suspect: where "inconsistent", a hyperparameter without which (at 0) the rest is consistent; the units of the
@@ -92,11 +93,14 @@ class InferredUnits(Units):
         if unit is not None:
             return str(unit)
         if key in self.inconsistent:
-            return f"inconsistent, residual {self.inconsistent[key]:.2g}"
+            note = f", kept at {self.kept[key]:g}" if key in self.kept else ""
+            return f"inconsistent, residual {self.inconsistent[key]:.2g}{note}"
         values = self.probed[0]
         if not has_floats(values, key):
             return f"not probed ({get_entry(values, key)!r:.30})"
-        return "undetermined" if key in self.undetermined else "no unit"
+        if key in self.undetermined:
+            return f"undetermined, converted as {self.stand_ins[key]}" if key in self.stand_ins else "undetermined"
+        return "no unit"
 
 
 @dataclass(frozen=True)
@@ -130,6 +134,8 @@ def result_of(measured: Measured, outcome: Outcome) -> InferredUnits:
         suspect=outcome.suspect,
         nearby=outcome.nearby,
         probed=(values, *outcome.probed),
+        stand_ins=outcome.stand_ins,
+        kept=outcome.kept,
         name=measured.name,
     )
 

@@ -15,7 +15,8 @@ Exponent = Fraction | None  # None for a change that is not a power of the scale
 
 
 def state_units(runs: RescaledRuns) -> ByName:
-    """The unit of every state buffer that has the same one for all parameters."""
+    """The unit of every state buffer, and of every number that the optimizer keeps in a parameter group, that has the
+    same one for all parameters."""
     exponents: dict[str, tuple[set[Exponent], set[Exponent]]] = {}  # name → a set for the loss, one for the parameters
     for axis in (0, 1):
         for name, exponent in _exponents_by_buffer(runs, axis):
@@ -40,8 +41,9 @@ def _exponents_by_buffer(runs: RescaledRuns, axis: int) -> Iterator[tuple[str, s
 
 
 def _states(optimizer: Any) -> list[dict]:
-    state = getattr(optimizer, "state", {})
-    return [each for each in state.values() if isinstance(each, dict)] if isinstance(state, dict) else []
+    state, groups = getattr(optimizer, "state", {}), getattr(optimizer, "param_groups", [])
+    of_parameters = [each for each in state.values() if isinstance(each, dict)] if isinstance(state, dict) else []
+    return of_parameters + [{name: value for name, value in group.items() if name != "params"} for group in groups]
 
 
 def _exponents(before: Any, after: Any, power: int) -> set[Exponent]:

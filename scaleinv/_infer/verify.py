@@ -3,14 +3,15 @@
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from scaleinv._entries import with_entry
+from scaleinv._entries import get_entry, with_entry
 from scaleinv._hyperparameters import Values
 from scaleinv._infer.deviation import COARSE, ROUNDING, Deviation
 from scaleinv._infer.outcome import Outcome
-from scaleinv._infer.probes import Probe
+from scaleinv._infer.probes import Probe, value_that_matters
 from scaleinv._infer.problem import LONG, STEPS
 from scaleinv._infer.runs import ByName, RescaledRuns, Runner
 from scaleinv._infer.state_units import state_units
+from scaleinv.units import ONE
 
 
 @dataclass(frozen=True)
@@ -155,12 +156,22 @@ class _Verification:
             residual,
             " ".join(reasons),
             units=units,
-            # where hyperparameters are not told apart, the state depends on how they share a unit
-            state=state_units(whole.runs) if units == candidate.units else {},
+            # where hyperparameters are not told apart, the state depends on how they share a unit: as stand-ins do
+            state={name: unit for name, unit in state_units(whole.runs).items() if name not in self.bench.given},
+            stand_ins={key: candidate.units.get(key, ONE) for key in undetermined},
+            kept=self._kept(candidate),
             undetermined=undetermined,
             inconsistent=inconsistent,
             probed=self._probed(candidate),
         )
+
+    def _kept(self, candidate: Candidate) -> dict[str, float]:
+        """key → value, of what is inconsistent when changed, but matters as it is, where the whole runs agree."""
+        given, base = self.bench.given, self.bench.base
+        values = {key: get_entry(given, key) for key in candidate.inconsistent}
+        at_rest = {key: value for key, value in values.items() if value == get_entry(base, key)}
+        matters = {key: value_that_matters(self.bench.runner, base, key) for key in at_rest}
+        return {key: at_rest[key] for key, found in matters.items() if found and found[0] == at_rest[key]}
 
     def _probed(self, candidate: Candidate) -> tuple[Values, ...]:
         base = self.bench.base

@@ -217,9 +217,18 @@ class _Planner:
                     continue
                 factor = self._state_unit(name, units).factor(weight=weight, loss=self.loss)
                 if not isinstance(value, Real):
+                    self._check_shape(name, value, p)
                     yield from _tensor_change(name, value, p, factor)
                 elif factor != 1:
                     yield NumberChange(state, name, float(value) * factor)
+
+    def _check_shape(self, name: str, value: torch.Tensor, p: torch.Tensor) -> None:
+        """A buffer of torch.optim has the parameter's shape, or is broadcast to it; others may be factored."""
+        if self.units is None and value.numel() > 1 and not _broadcasts(value.shape, p.shape):
+            raise ValueError(
+                f"{name} of a parameter of shape {tuple(p.shape)} has the shape {tuple(value.shape)}; was it loaded "
+                "from another model?"
+            )
 
     def _state_unit(self, name: str, units: Mapping[str, Unit | None]) -> Unit:
         unit = units.get(name)
@@ -242,8 +251,6 @@ def _tensor_change(name: str, tensor: torch.Tensor, p: torch.Tensor, factor: flo
     if factor == 1:
         return
     description = f"{name} of a parameter of shape {tuple(p.shape)}"
-    if tensor.numel() > 1 and not _broadcasts(tensor.shape, p.shape):
-        raise ValueError(f"{description} has the shape {tuple(tensor.shape)}; was it loaded from another model?")
     yield TensorChange(tensor, multiplied(tensor.detach(), factor, description))
 
 

@@ -125,12 +125,11 @@ def test_radam_and_lbfgs_are_inconsistent_with_a_residual_and_have_no_units(cls)
         convert(result, {"lr": 0.1}, weight=2)
 
 
-def test_t0_of_asgd_is_undetermined_and_not_of_unit_1():
+def test_t0_of_asgd_is_undetermined_and_stays_in_a_conversion():
     result = inferred(optim.ASGD, {})
-    assert result.undetermined == ("t0",)
-    assert "t0" in result.reason
-    with pytest.raises(ValueError, match="t0=.*no known unit.*Undetermined.*t0"):
-        convert(result, {"lr": 0.1}, weight=2)
+    assert result.undetermined == ("t0",) and result.hyperparameters["t0"] is None
+    assert "t0" in result.reason and result.unit_text("t0", None) == "undetermined, converted as 1"
+    assert convert(result, {"lr": 0.1, "t0": 1e6}, weight=2) == {"lr": 0.4, "t0": 1e6, "lambd": 1e-4 / 4}
 
 
 def test_the_first_eps_of_adafactor_is_not_probed_as_none_and_inconsistent_as_a_number():
@@ -389,7 +388,7 @@ def test_a_bound_on_a_value_with_a_unit_does_not_keep_it_from_being_found():
     assert result.verdict == "bitwise" and result.hyperparameters == {"lr": W / G}
 
 
-def test_two_factors_of_one_product_are_not_told_apart_and_neither_is_the_unit_of_the_state():
+def test_two_factors_of_one_product_are_not_told_apart_and_a_conversion_moves_the_first():
     def rule(p, g, state, h):
         state["m"] = h["scale"] * g
         return h["lr"] * state["m"] + h["lr"] * h["scale"] * h["decay"] * p
@@ -398,7 +397,78 @@ def test_two_factors_of_one_product_are_not_told_apart_and_neither_is_the_unit_o
     assert result.verdict == "bitwise"
     assert result.hyperparameters == {"lr": None, "scale": None, "decay": G / W}
     assert result.undetermined == ("lr", "scale")
-    assert result.state == {}
+    # with the factor all in lr, as convert moves it: then this is the state's unit
+    assert result.stand_ins == {"lr": W / G, "scale": ONE} and result.state == {"m": G, "step": ONE}
+    assert convert(result, {"lr": 0.1, "scale": 2.0}, weight=8) == {"lr": 6.4, "scale": 2.0}
+
+
+def test_a_hyperparameter_without_effect_does_not_block_the_others():
+    def rule(p, g, state, h):
+        lr = h["lr"] * (max(h["floor"], p.square().mean().sqrt()) if h["relative"] else 1.0)
+        return lr * g / (g.square() + h["eps"]).sqrt()
+
+    result = infer_units(optimizer_of(rule), {"lr": 1e-3, "floor": 1e-3, "eps": 1e-30, "relative": False})
+    assert result.undetermined == ("floor",) and result.hyperparameters["floor"] is None
+    new = convert(result, {"lr": 1e-3, "floor": 1e-3, "eps": 1e-30}, weight=8)
+    assert new == {"lr": 8e-3, "floor": 1e-3, "eps": pytest.approx(1e-30 / 64)}
+
+
+def test_an_exponent_stays_where_it_was_measured_and_only_there():
+    def rule(p, g, state, h):
+        return h["lr"] * g / g.abs() ** (2 * h["power"])
+
+    result = infer_units(optimizer_of(rule), {"lr": 0.1, "power": 0.25})
+    assert result.kept == {"power": 0.25} and "kept at 0.25" in str(result)
+    assert convert(result, {"lr": 0.1, "power": 0.25}, loss=4) == {"lr": 0.05, "power": 0.25}
+    with pytest.raises(ValueError, match="power=0.5 has no known unit"):
+        convert(result, {"lr": 0.1, "power": 0.5}, loss=4)
+
+
+def test_numbers_that_an_optimizer_keeps_in_its_groups_have_units():
+    class Averaging(optim.Optimizer):
+        def __init__(self, params, lr=0.1):
+            super().__init__(params, {"lr": lr, "weight_sum": 0.0, "count": 0})
+
+        @torch.no_grad()
+        def step(self, closure=None):
+            for group in self.param_groups:
+                group["weight_sum"] += group["lr"] ** 2
+                group["count"] += 1
+                for p in group["params"]:
+                    p.sub_(group["lr"] * p.grad * group["lr"] ** 2 / group["weight_sum"])
+
+    result = infer_units(Averaging, {"lr": 0.1})
+    assert result.state == {"weight_sum": (W / G) ** 2, "count": ONE}
+
+
+def test_a_compiled_step_is_measured_and_left_alone():
+    @torch.compile(fullgraph=True, backend="eager")
+    def update(p, g, lr):
+        p.sub_(lr * g)
+
+    def rule(p, g, state, h):
+        update(p, g, torch.tensor(h["lr"], dtype=p.dtype))
+        return torch.zeros_like(p)
+
+    for _ in range(2):
+        assert infer_units(optimizer_of(rule), {"lr": 0.1}).hyperparameters == {"lr": W / G}
+        p = torch.ones(3)
+        update(p, torch.ones(3), torch.tensor(0.5))
+        assert p.tolist() == [0.5] * 3
+
+
+def test_a_float64_mode_in_which_nothing_moves_is_not_taken():
+    kernels = {torch.float32: lambda p, g, m, lr: p.sub_(lr * m.lerp_(g, 0.1).sign())}
+
+    def rule(p, g, state, h):
+        state.setdefault("m", torch.zeros_like(p, dtype=torch.float32))
+        if kernel := kernels.get(state["m"].dtype):
+            kernel(p, g.to(torch.float32), state["m"], h["lr"])
+        return torch.zeros_like(p)
+
+    result = infer_units(optimizer_of(rule), {"lr": 0.1})
+    assert result.hyperparameters == {"lr": W} or result.verdict == "inconsistent"
+    assert result.residual <= 0.1 or result.verdict == "inconsistent"
 
 
 def test_a_buffer_of_another_unit_for_each_parameter_has_no_unit():

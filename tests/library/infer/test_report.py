@@ -108,7 +108,7 @@ def test_the_table_has_the_units_and_the_numbers_of_convert(case):
     table = rows(printed(case))
     assert list(table) == list(result.hyperparameters)
     for name, (value, unit, for_loss, for_weight) in table.items():
-        assert unit == result.unit_text(name, result.hyperparameters[name])
+        assert unit == result.unit_text(name, result.hyperparameters[name]).split(",")[0]
         if name == "betas":
             assert (value, for_loss, for_weight) == (str(values[name]), "same", "same")
             continue
@@ -129,10 +129,15 @@ def test_what_has_no_unit_is_not_converted():
     assert rows(printed("suspect"))["eps"] == ["1e-12", "inconsistent", "?", "?"]
     assert rows(printed("nearby"))["lr"] == ["0.01", "W (nearby)", "?", "?"]
     assert rows(printed("no units"))["lr"] == ["0.1", "no unit", "?", "?"]
-    assert rows(printed("undetermined"))["boost"] == ["2", "undetermined", "?", "?"]
-    assert rows(printed("open"))["dampening"] == ["0", "undetermined", "same", "same"]  # 0 stays 0 in any unit
+
+
+def test_of_a_product_the_first_factor_is_converted():
+    table = rows(printed("undetermined"))
+    assert table["lr"] == ["0.1", "undetermined", "0.0125", "6.4"]
+    assert table["boost"] == ["2", "undetermined", "same", "same"]
+    assert rows(printed("open"))["dampening"] == ["0", "undetermined", "same", "same"]
     table = rows(printed("entries"))
-    assert table["parts[0]"] == ["2", "undetermined", "?", "?"] and table["parts[1]"][0] == "3"
+    assert table["parts[0]"] == ["2", "undetermined", "same", "same"] and table["parts[1]"][0] == "3"
 
 
 def test_the_states_units_follow():
