@@ -14,6 +14,7 @@ import torch
 from torch import optim
 
 from scaleinv import optimizers as rules
+from scaleinv._entries import get_entry, split_key
 from scaleinv.laws import equilibrium_rms, update_rms
 from scaleinv.units import ONE, G, L, Units, W
 
@@ -470,7 +471,7 @@ def units_of(optimizer_class: type | Units, hyperparameters: Hyperparameters | N
     hyperparameters = hyperparameters or {}
     if isinstance(optimizer_class, Units):
         _check_flags(optimizer_class, hyperparameters)
-        return optimizer_class
+        return _at_zero(optimizer_class, hyperparameters)
     if not isinstance(optimizer_class, type):
         raise TypeError(f"optimizer_class={optimizer_class!r} is not a class; pass one such as torch.optim.Adam")
     if optimizer_class not in KNOWN:
@@ -482,6 +483,18 @@ def units_of(optimizer_class: type | Units, hyperparameters: Hyperparameters | N
     if hyperparameters.get("decoupled_weight_decay"):
         return replace(units, hyperparameters={**units.hyperparameters, "weight_decay": ONE / W})
     return units
+
+
+def _at_zero(units: Units, hyperparameters: Hyperparameters) -> Units:
+    """The units that hold where some hyperparameters are 0."""
+    values = {**units.defaults, **hyperparameters}
+    zeros = [key for key in units.at_zero if split_key(key)[0] in values and get_entry(values, key) == 0]
+    if len(zeros) > 1:
+        raise ValueError(
+            f"{'=0, '.join(zeros)}=0: each of these changes the units, which were not measured with all of them; "
+            "measure again with these values (scaleinv.infer_units)"
+        )
+    return units.at_zero[zeros[0]] if zeros else units
 
 
 def _check_flags(units: Units, hyperparameters: Hyperparameters) -> None:

@@ -18,6 +18,7 @@ Neither the undetermined nor the inconsistent is given a unit.
 import math
 import warnings
 from collections.abc import Mapping
+from dataclasses import replace
 from numbers import Real
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -102,7 +103,7 @@ def _measure(factory: Factory, values: Values) -> Outcome:
             outcome = off
     if outcome is None:
         raise ValueError(f"factory={factory!r} with {values}: {STEPS} steps move nothing, or too far to measure")
-    return outcome if outcome.consistent else _without_culprit(runner, values, outcome)
+    return _with_zeros(runner, values, outcome) if outcome.consistent else _without_culprit(runner, values, outcome)
 
 
 class Experiment:
@@ -217,6 +218,21 @@ class _Jump(NamedTuple):
 
     values: Values
     residual: float
+
+
+def _with_zeros(runner: Runner, values: Values, outcome: Outcome) -> Outcome:
+    """The outcome, with another one for each value that is not 0, where a 0 changes the units."""
+    at_zero, units = {}, {**outcome.stand_ins, **outcome.units}
+    for key in floats_of(values):
+        zero = with_entry(values, key, 0.0)
+        if get_entry(values, key) == 0 or not moves(runner.trajectory(zero)):
+            continue
+        others = {name: unit for name, unit in units.items() if name != key}
+        runners = (runner, runner.most_precise(zero))
+        if all(each.rescaled_runs(zero, others).deviation().share > ROUNDING for each in runners):
+            rest = Experiment(runner, zero, zero).outcome()
+            at_zero[key] = rest or Outcome("inconsistent", math.inf, f"with {key}=0 nothing can be measured")
+    return replace(outcome, at_zero=at_zero)
 
 
 def _without_culprit(runner: Runner, values: Values, outcome: Outcome) -> Outcome:

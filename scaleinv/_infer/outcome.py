@@ -23,6 +23,7 @@ class Outcome:
     probed: tuple[Values, ...] = ()
     stand_ins: ByName = field(default_factory=dict)
     kept: dict[str, float] = field(default_factory=dict)
+    at_zero: dict[str, "Outcome"] = field(default_factory=dict)
 
     @property
     def consistent(self) -> bool:

@@ -2,11 +2,11 @@
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import Any
 
-from scaleinv._entries import entries_of, get_entry, key_of
+from scaleinv._entries import entries_of, get_entry, key_of, with_entry
 from scaleinv._hyperparameters import Values, has_floats
 from scaleinv._infer.outcome import Outcome
 from scaleinv._infer.runs import ByName
@@ -88,7 +88,7 @@ class InferredUnits(Units):
         >>> import torch
         >>> from scaleinv import infer_units
         >>> infer_units(torch.optim.ASGD).unit_text("t0", None)
-        'undetermined'
+        'undetermined, converted as 1'
         """
         if unit is not None:
             return str(unit)
@@ -136,6 +136,10 @@ def result_of(measured: Measured, outcome: Outcome) -> InferredUnits:
         probed=(values, *outcome.probed),
         stand_ins=outcome.stand_ins,
         kept=outcome.kept,
+        at_zero={
+            key: result_of(replace(measured, values=with_entry(values, key, 0.0)), at_zero)
+            for key, at_zero in outcome.at_zero.items()
+        },
         name=measured.name,
     )
 

@@ -424,6 +424,49 @@ def test_an_exponent_stays_where_it_was_measured_and_only_there():
         convert(result, {"lr": 0.1, "power": 0.5}, loss=4)
 
 
+def lamb(p, g, state, h):
+    """As some write it: without decay there is no trust ratio either."""
+    u = g.sign() + h["decay"] * p
+    return h["lr"] * u * (p.norm() / u.norm() if h["decay"] and h.get("trust", 1.0) else 1.0)
+
+
+def test_a_zero_that_switches_something_has_units_of_its_own():
+    result = infer_units(optimizer_of(lamb), {"lr": 0.01, "decay": 0.1})
+    assert result.hyperparameters == {"lr": ONE, "decay": ONE / W}
+    assert result.at_zero.keys() == {"decay"} and result.at_zero["decay"].hyperparameters["lr"] == W
+    assert convert(result, {"lr": 0.01, "decay": 0.1}, weight=8) == {"lr": 0.01, "decay": 0.0125}
+    assert convert(result, {"lr": 0.01, "decay": 0.0}, weight=8) == {"lr": 0.08, "decay": 0.0}
+    assert infer_units(optim.AdamW, {"weight_decay": 0.1, "eps": 1e-3}).at_zero == {}
+
+
+def test_two_zeros_that_were_not_measured_together_are_refused():
+    result = infer_units(optimizer_of(lamb), {"lr": 0.01, "decay": 0.1, "trust": 1.0})
+    assert result.at_zero.keys() == {"decay", "trust"}
+    with pytest.raises(ValueError, match="decay=0, trust=0: each of these changes the units.*measure again"):
+        convert(result, {"lr": 0.01, "decay": 0.0, "trust": 0.0}, weight=8)
+
+
+def test_groups_with_and_without_a_zero_continue_bit_for_bit():
+    units = infer_units(optimizer_of(lamb), {"lr": 0.01, "decay": 0.1})
+    make = optimizer_of(lamb)
+
+    def run(weight):
+        torch.manual_seed(0)
+        module, x = torch.nn.Linear(4, 4), torch.randn(16, 4)
+        optimizer = make(module.parameters(), lr=0.01, decay=0.1)
+        optimizer.param_groups[0]["params"].remove(module.bias)
+        optimizer.add_param_group({"params": [module.bias], "decay": 0.0})
+        for step in range(10):
+            if step == 5:
+                rescale(module, optimizer, weight=weight, units=units)
+            optimizer.zero_grad()
+            module(x).square().mean().backward()
+            optimizer.step()
+        return module(x)
+
+    assert torch.equal(run(8.0), run(1.0))
+
+
 def test_numbers_that_an_optimizer_keeps_in_its_groups_have_units():
     class Averaging(optim.Optimizer):
         def __init__(self, params, lr=0.1):
