@@ -141,6 +141,7 @@ class Units:
             same, where every choice is the same training: it has no effect, or acts in a product only.
         kept: the same → the value with which the units were measured, and hold while it stays, as an exponent does.
         at_zero: the same → the units where it is 0, if they are others: a 0 may switch something off.
+        midway: why a training cannot be rescaled in its middle; empty if it can.
 
     >>> import torch, scaleinv
     >>> from scaleinv.units import ONE, G, W
@@ -156,6 +157,7 @@ class Units:
     stand_ins: Mapping[str, Unit] = field(default_factory=dict)
     kept: Mapping[str, float] = field(default_factory=dict)
     at_zero: Mapping[str, "Units"] = field(default_factory=dict)
+    midway: str = ""
 
     def unit_to_convert(self, key: str, value: Any) -> Unit | None:
         """The unit to convert a hyperparameter by that has none itself, or an entry such as ``eps[1]``; None for none.

@@ -27,6 +27,7 @@ from scaleinv._entries import entries, get_entry, with_entry
 from scaleinv._hyperparameters import Factory, Values, floats_of, plain_values, values_of
 from scaleinv._infer.deviation import ROUNDING, length, moves
 from scaleinv._infer.exponents import FIT, Exponents
+from scaleinv._infer.midway import fault_midway
 from scaleinv._infer.outcome import Outcome
 from scaleinv._infer.probes import Probe, in_range, switched_on, value_that_matters
 from scaleinv._infer.problem import LONG, STEPS, isolated
@@ -74,9 +75,11 @@ def infer_units(factory: Factory, hyperparameters: Mapping[str, Any] = DEFAULTS)
     values, defaults = values_of(factory, hyperparameters)
     with isolated(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        outcome = _measure(factory, values)
-    name = getattr(factory, "__name__", repr(factory))
-    return result_of(Measured(name, values, hyperparameters, defaults), outcome)
+        runner = runner_of(factory, values)
+        outcome = _measure(runner, values)
+        name = getattr(factory, "__name__", repr(factory))
+        result = result_of(Measured(name, values, hyperparameters, defaults), outcome)
+        return replace(result, midway=fault_midway(runner, values, result)) if outcome.consistent else result
 
 
 def _check(factory: Factory, hyperparameters: Mapping[str, Any]) -> None:
@@ -91,9 +94,8 @@ def _check(factory: Factory, hyperparameters: Mapping[str, Any]) -> None:
             raise ValueError(f"hyperparameters: {key}={value!r} is not finite")
 
 
-def _measure(factory: Factory, values: Values) -> Outcome:
-    """Run the optimizer and experiment with it; where the outcome is inconsistent, find the culprit."""
-    runner = runner_of(factory, values)
+def _measure(runner: Runner, values: Values) -> Outcome:
+    """Experiment with the optimizer; where the outcome is inconsistent, find the culprit."""
     on = switched_on(runner, values)
     outcome = Experiment(runner, values, on).outcome()
     if on != values and (outcome is None or not outcome.consistent):
@@ -102,7 +104,7 @@ def _measure(factory: Factory, values: Values) -> Outcome:
         if off and (outcome is None or any(get_entry(values, key) != get_entry(on, key) for key in off.inconsistent)):
             outcome = off
     if outcome is None:
-        raise ValueError(f"factory={factory!r} with {values}: {STEPS} steps move nothing, or too far to measure")
+        raise ValueError(f"factory={runner.factory!r} with {values}: {STEPS} steps move nothing, or too far to measure")
     return _with_zeros(runner, values, outcome) if outcome.consistent else _without_culprit(runner, values, outcome)
 
 

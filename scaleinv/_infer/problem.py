@@ -5,7 +5,7 @@ bit for powers of two.
 """
 
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from functools import cache
 from typing import Any, NamedTuple
@@ -14,7 +14,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from scaleinv._hyperparameters import Factory, Values
 from scaleinv._infer.precision import in_float64
 from scaleinv._threads import threads
 
@@ -57,17 +56,30 @@ class Run(NamedTuple):
     optimizer: Any
 
 
-def run(factory: Factory, values: Values, interface: Interface, scale: Scale, steps: int) -> Run:
-    """Train for ``steps`` evaluations of the loss, always from the same start and random state."""
+Midway = Callable[
+    [Any, list[torch.nn.Parameter]], Scale
+]  # changes the scale of an optimizer and its parameters, and returns it
+
+
+def run(
+    make: Callable[[Any], Any], interface: Interface, scale: Scale, steps: int, midway: Midway | None = None
+) -> Run:
+    """Train with the optimizer that ``make`` makes of the parameters for ``steps`` evaluations of the loss, always from the same start and random state.
+
+    With ``midway`` the scale changes in the middle of the run.
+    """
     torch.default_generator.manual_seed(0)
     random.seed(0)
     np.random.seed(0)
     training = _Training(interface, scale)
     with in_float64(True) if interface.promote else nullcontext():
-        optimizer = factory(training.what_to_train(), **values)
+        optimizer = make(training.what_to_train())
         if callable(getattr(optimizer, "train", None)):
             optimizer.train()
-        training.train(optimizer, steps)
+        training.train(optimizer, steps if midway is None else steps // 2)
+        if midway is not None:
+            training.scale = midway(optimizer, training.parameters)
+            training.train(optimizer, steps, first=steps // 2)
     training.record()
     return Run(training.trajectory(steps), optimizer)
 
@@ -95,8 +107,8 @@ class _Training:
             return model
         return self.parameters
 
-    def train(self, optimizer: Any, steps: int) -> None:
-        for step in range(steps):
+    def train(self, optimizer: Any, steps: int, first: int = 0) -> None:
+        for step in range(first, steps):
             self.batch = self.batches[step % STEPS]
             if self.interface.closure:
                 optimizer.step(self.evaluate)
@@ -121,13 +133,14 @@ class _Training:
             return loss * (root + 0.05 * error**2).mean() if self.interface.closure else None
 
     def record(self) -> None:
-        self.points.append(torch.cat([p.detach().flatten() for p in self.parameters]))
+        """Note where the parameters are, in the original units."""
+        self.points.append(torch.cat([p.detach().flatten() for p in self.parameters]) / self.scale.weight)
 
     def trajectory(self, steps: int) -> Tensor:
         """The parameters of the first ``steps`` evaluations and at the end, in the original units; where there were
         fewer evaluations, the last point is repeated."""
         points = self.points + self.points[-1:] * (steps + 1 - len(self.points))
-        return torch.stack(points[: steps + 1]) / self.scale.weight
+        return torch.stack(points[: steps + 1])
 
 
 @cache

@@ -12,7 +12,7 @@ from scaleinv._entries import entries, get_entry, with_entry
 from scaleinv._hyperparameters import Factory, Values
 from scaleinv._infer.deviation import COARSE, Deviation, apart, moves
 from scaleinv._infer.precision import LowPrecisionWatch, Precision, in_float64
-from scaleinv._infer.problem import KINDS, LONG, STEPS, Interface, Run, Scale, run
+from scaleinv._infer.problem import KINDS, LONG, STEPS, Interface, Midway, Run, Scale, run
 from scaleinv.units import Unit
 
 POWER = 12  # rescaled runs are rescaled by 2^±12: exponents in halves, thirds, quarters and sixths stay exact
@@ -38,7 +38,15 @@ class Runner:
     def run(self, values: Values, scale: Scale = AS_IS, steps: int | None = None) -> Run:
         """A new run; raises whatever the optimizer raises."""
         with self.precision():
-            return run(self.factory, values, self.interface, scale, steps or self.steps)
+            return run(partial(self.factory, **values), self.interface, scale, steps or self.steps)
+
+    def changed_midway(self, values: Values, midway: Midway) -> Tensor | None:
+        """The trajectory of a run whose scale changes in its middle; None where the optimizer raises."""
+        try:
+            with self.precision():
+                return run(partial(self.factory, **values), self.interface, AS_IS, self.steps, midway).trajectory
+        except Exception:  # whatever a third party's step may raise
+            return None
 
     def attempt(self, values: Values, scale: Scale = AS_IS, steps: int | None = None) -> Run | None:
         """The run, or None where the optimizer refuses the values; made once, for equal runs are equal."""

@@ -103,6 +103,11 @@ def plan_conversion(
             does not fit its parameter, a scheduler cannot be carried along, or a result leaves the range of its dtype.
     """
     _check_optimizer(optimizer)
+    if units is not None and units.midway:
+        raise ValueError(
+            f"optimizer: {type(optimizer).__name__} cannot be rescaled in the middle of a training: {units.midway}; "
+            "make it anew with converted settings (scaleinv.convert)"
+        )
     planner = _Planner(optimizer, loss, units)
     parts = [(group, _by_factor(group["params"], weights)) for group in optimizer.param_groups]
     changes = [

@@ -453,9 +453,8 @@ def test_groups_with_and_without_a_zero_continue_bit_for_bit():
     def run(weight):
         torch.manual_seed(0)
         module, x = torch.nn.Linear(4, 4), torch.randn(16, 4)
-        optimizer = make(module.parameters(), lr=0.01, decay=0.1)
-        optimizer.param_groups[0]["params"].remove(module.bias)
-        optimizer.add_param_group({"params": [module.bias], "decay": 0.0})
+        groups = [{"params": [module.weight]}, {"params": [module.bias], "decay": 0.0}]
+        optimizer = make(groups, lr=0.01, decay=0.1)
         for step in range(10):
             if step == 5:
                 rescale(module, optimizer, weight=weight, units=units)
@@ -465,6 +464,33 @@ def test_groups_with_and_without_a_zero_continue_bit_for_bit():
         return module(x)
 
     assert torch.equal(run(8.0), run(1.0))
+
+
+class Hoarding(optim.Optimizer):
+    """Averages gradients in an attribute of its own, which nobody can convert."""
+
+    def __init__(self, params, lr=0.1):
+        super().__init__(params, {"lr": lr})
+        self.mean = {}
+
+    @torch.no_grad()
+    def step(self, closure=None):
+        for group in self.param_groups:
+            for p in group["params"]:
+                self.mean[p] = 0.9 * self.mean.get(p, torch.zeros_like(p)) + 0.1 * p.grad
+                p.sub_(group["lr"] * self.mean[p])
+
+
+def test_what_cannot_be_rescaled_in_mid_training_is_found_and_refused():
+    units = infer_units(Hoarding, {"lr": 0.1})
+    assert units.verdict == "bitwise" and units.hyperparameters == {"lr": W / G}
+    assert "state that is not in optimizer.state" in units.midway
+    module = torch.nn.Linear(2, 2)
+    optimizer = Hoarding(module.parameters())
+    with pytest.raises(ValueError, match="Hoarding cannot be rescaled in the middle of a training"):
+        rescale(module, optimizer, weight=8, units=units)
+    assert convert(units, {"lr": 0.1}, weight=8) == {"lr": 6.4}  # from the start it can
+    assert infer_units(optim.Adam).midway == ""
 
 
 def test_numbers_that_an_optimizer_keeps_in_its_groups_have_units():
