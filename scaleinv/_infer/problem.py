@@ -64,8 +64,9 @@ Midway = Callable[
 def run(
     make: Callable[[Any], Any], interface: Interface, scale: Scale, steps: int, midway: Midway | None = None
 ) -> Run:
-    """Train with the optimizer that ``make`` makes of the parameters for ``steps`` evaluations of the loss, always from the same start and random state.
+    """Train for ``steps`` evaluations of the loss, always from the same start and random state.
 
+    ``make`` makes the optimizer of the parameters.
     With ``midway`` the scale changes in the middle of the run.
     """
     torch.default_generator.manual_seed(0)
