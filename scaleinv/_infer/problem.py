@@ -56,9 +56,8 @@ class Run(NamedTuple):
     optimizer: Any
 
 
-Midway = Callable[
-    [Any, list[torch.nn.Parameter]], Scale
-]  # changes the scale of an optimizer and its parameters, and returns it
+# Rescales an optimizer and its parameters, and returns the new scale.
+Midway = Callable[[Any, list[torch.nn.Parameter]], Scale]
 
 
 def run(
@@ -66,8 +65,7 @@ def run(
 ) -> Run:
     """Train for ``steps`` evaluations of the loss, always from the same start and random state.
 
-    ``make`` makes the optimizer of the parameters.
-    With ``midway`` the scale changes in the middle of the run.
+    ``make`` makes the optimizer, from what it takes for the parameters.  With ``midway`` the scale changes in the middle of the run.
     """
     torch.default_generator.manual_seed(0)
     random.seed(0)
