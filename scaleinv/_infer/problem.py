@@ -65,7 +65,8 @@ def run(
 ) -> Run:
     """Train for ``steps`` evaluations of the loss, always from the same start and random state.
 
-    ``make`` makes the optimizer, from what it takes for the parameters.  With ``midway`` the scale changes in the middle of the run.
+    ``make`` makes the optimizer, from what it takes for the parameters.  With ``midway`` the scale changes in the
+    middle of the run.
     """
     torch.default_generator.manual_seed(0)
     random.seed(0)
