@@ -21,8 +21,9 @@ CELLS = [
     "torch.nn.init.zeros_(model.weight)\nalias, START = seen['all'], 0\ndef note(x):\n    seen['all'].append(x+START)",
     "note(1)\nbefore = model.weight.detach().clone()\nstream = (x for x in [9])\nmodel(torch.ones(2)).sum().backward()",
     "torch.optim.SGD(model.parameters(), lr=1).step()\nseen['two'] = {2}\nalias.append(2)",
-    "claim('0.1', 'notes', len(seen['all']), equals=2)\nclaim('0.2', 'sum', sum(alias), equals=3)\n"
-    "claim('0.3', 'moved', (model.weight.detach() - before).abs().max(), equals=1)",
+    "claim('0.1', 'notes', len(seen['all']), kind='identity', equals=2)\n"
+    "claim('0.2', 'sum', sum(alias), kind='identity', equals=3)\n"
+    "claim('0.3', 'moved', (model.weight.detach() - before).abs().max(), kind='identity', equals=1)",
 ]
 
 
