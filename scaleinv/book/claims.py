@@ -80,7 +80,7 @@ def claim(  # noqa: PLR0913 (its options are its API)
     >>> claim("0.1", "two and two", 2 + 2, kind="identity", equals=4)
     claim 0.1 (identity): two and two: 4 (expected 4) ✓
     >>> claim("0.2", "a share", {"of 3": 1 / 3, "of 4": 1 / 4}, kind="observation", scope="two numbers", at_most=0.5)
-    claim 0.2 (observation): a share: of 3 ≈ 0.33, of 4 ≈ 0.25 (expected ≤ 0.5) ✓ [two numbers]
+    claim 0.2 (observation): a share: of 3: ≈ 0.33, of 4: ≈ 0.25 (expected ≤ 0.5) ✓ [two numbers]
     """
     numbers = _labelled(measured)
     expected = _Expectation.of(equals, tolerance, at_most, at_least)
@@ -204,7 +204,8 @@ class _Expectation:
         parts = []
         if self.equals is not None:
             values = {label: self._expected(value) for label, value in self.equals.items()}
-            parts.append(_listed(values) + (f" ± {100 * self.tolerance:.3g} %" if self.tolerance else ""))
+            each = ", each" if len(values) > 1 else ""
+            parts.append(_listed(values) + (f"{each} ± {100 * self.tolerance:.3g} %" if self.tolerance else ""))
         if self.at_most is not None:
             parts.append(f"≤ {_significant(self.at_most, 4, zeros=False)}")
         if self.at_least is not None:
@@ -263,7 +264,7 @@ def _significant(x: float, digits: int, zeros: bool = True) -> str:
 
 
 def _listed(shown: Mapping[str, str]) -> str:
-    return ", ".join(f"{label} {x}".strip() for label, x in shown.items())
+    return ", ".join(f"{label}: {x}" if label else x for label, x in shown.items())
 
 
 def _show(text: str, html: str) -> None:

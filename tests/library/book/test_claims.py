@@ -103,13 +103,13 @@ def test_one_of_several_numbers_that_does_not_hold_raises(shown, measured, expec
         (np.int64(1234), {"equals": 1000, "tolerance": 0.3}, "≈ 1234 (expected 1000 ± 30 %)"),
         (2.0, {"at_most": 3, "at_least": 1}, "≈ 2.0 (expected ≤ 3 and ≥ 1)"),
         (1, {"equals": 1, "at_most": 3}, "1 (expected 1 and ≤ 3)"),
-        ({"Adam": 4, "SGD": 4.0}, {"equals": 4}, "Adam 4, SGD 4 (expected 4)"),
-        ({"Adam": 1.04, "SGD": 2.0}, {"at_most": 3}, "Adam ≈ 1.0, SGD ≈ 2.0 (expected ≤ 3)"),
-        ({"a": 1.0, "b": 2.0}, {"equals": {"b": 2, "a": 1}}, "a 1, b 2 (expected b 2, a 1)"),
+        ({"Adam": 4, "SGD": 4.0}, {"equals": 4}, "Adam: 4, SGD: 4 (expected 4)"),
+        ({"Adam": 1.04, "SGD": 2.0}, {"at_most": 3}, "Adam: ≈ 1.0, SGD: ≈ 2.0 (expected ≤ 3)"),
+        ({"a": 1.0, "b": 2.0}, {"equals": {"b": 2, "a": 1}}, "a: 1, b: 2 (expected b: 2, a: 1)"),
         (
             {"a": 1.01, "b": 2.0},
             {"equals": {"a": 1, "b": 1.98}, "tolerance": 0.02},
-            "a ≈ 1.01, b ≈ 2.00 (expected a 1, b 1.98 ± 2 %)",
+            "a: ≈ 1.01, b: ≈ 2.00 (expected a: 1, b: 1.98, each ± 2 %)",
         ),
     ],
 )
@@ -127,7 +127,7 @@ def test_whatever_converts_to_a_float_can_be_measured(shown, four):
 def test_the_message_of_a_failed_claim_names_what_was_expected_and_measured():
     with pytest.raises(ClaimFailed, match=r"claim 0\.1: a statement: expected 1, measured 1\.0000000001$"):
         claim("0.1", "a statement", 1.0000000001, equals=1, kind="identity")
-    with pytest.raises(ClaimFailed, match=r"expected ≤ 1, measured b 2, c nan$"):
+    with pytest.raises(ClaimFailed, match=r"expected ≤ 1, measured b: 2, c: nan$"):
         claim("0.1", "a statement", {"a": 0.5, "b": 2, "c": math.nan}, at_most=1, kind="identity")
 
 
@@ -152,7 +152,7 @@ def test_expected_values_have_the_labels_of_the_measured_ones(shown, equals):
 
 
 def test_each_number_is_compared_with_its_own_expected_value():
-    with pytest.raises(ClaimFailed, match="measured b 1.0$"):
+    with pytest.raises(ClaimFailed, match="measured b: 1.0$"):
         claim("0.1", "a statement", {"a": 1.0, "b": 1.0}, kind="identity", equals={"a": 1, "b": 2})
 
 
@@ -180,7 +180,7 @@ def test_a_law_is_predicted_before_it_is_claimed(shown):
 
 def test_a_prediction_of_several_numbers_names_each(shown):
     predict("0.1", "a statement", {"a": 1, "b": 2e-9})
-    assert shown[0]["text/plain"] == "prediction 0.1: a statement: a 1, b 2e-09"
+    assert shown[0]["text/plain"] == "prediction 0.1: a statement: a: 1, b: 2e-09"
 
 
 @pytest.mark.parametrize("kind", ["Law", "", "laws"])
@@ -192,9 +192,9 @@ def test_another_kind_is_an_error(shown, kind):
 
 def test_html_is_escaped_and_the_plain_text_is_not(shown):
     claim("0.1", "<b> & 'k' > 0", {"<i>": 1}, equals=1, kind="identity")
-    assert shown[0]["text/plain"] == "claim 0.1 (identity): <b> & 'k' > 0: <i> 1 (expected 1) ✓"
+    assert shown[0]["text/plain"] == "claim 0.1 (identity): <b> & 'k' > 0: <i>: 1 (expected 1) ✓"
     html = shown[0]["text/html"]
-    assert "&lt;b&gt; &amp; &#x27;k&#x27; &gt; 0" in html and "&lt;i&gt; 1" in html
+    assert "&lt;b&gt; &amp; &#x27;k&#x27; &gt; 0" in html and "&lt;i&gt;: 1" in html
     assert "<i>" not in html and " & " not in html
 
 
