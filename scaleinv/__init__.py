@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from scaleinv.reparam import (
         effective_parameters,
         fold_parameters,
+        parameter_scales,
         rescale,
         scale_parameters,
         unscale_parameters,
@@ -56,6 +57,7 @@ _HOMES = {  # public name -> the module it is defined in
     "effective_parameters": "reparam",
     "fold_parameters": "reparam",  # deprecated
     "infer_units": "_infer",
+    "parameter_scales": "reparam",
     "relative_change": "measure",
     "relative_distance": "measure",
     "rescale": "reparam",
@@ -87,6 +89,7 @@ __all__ = [
     "laws",
     "measure",
     "optimizers",
+    "parameter_scales",
     "recorder",
     "relative_change",
     "relative_distance",

@@ -106,7 +106,7 @@ def rescale(  # noqa: PLR0913
         loss: a positive number by which *you* multiply the loss from the next backward pass on.
         units: the units of an optimizer that is not in ``UNITS``: the result of ``infer_units``, or a dict from classes
             to such results.
-        copies: modules with the same parameters, such as ``torch.optim.swa_utils.AveragedModel``, to scale alike.
+        copies: modules with the same parameters to scale alike, such as an ``AveragedModel`` of torch.
 
     Raises:
         TypeError: if ``module`` is not a module, ``optimizer`` not an optimizer, ``change`` not a ``Change``, or a
@@ -283,8 +283,7 @@ def parameter_scales(module: nn.Module) -> dict[str, float]:
         TypeError: if ``module`` is not a module.
 
     >>> import torch, scaleinv
-    >>> from scaleinv.reparam import parameter_scales
-    >>> parameter_scales(scaleinv.scale_parameters(torch.nn.Linear(2, 1), {"weight": 8}))
+    >>> scaleinv.parameter_scales(scaleinv.scale_parameters(torch.nn.Linear(2, 1), {"weight": 8}))
     {'weight': 8.0}
     """
     return {name: slot.weight for name, slot in parameter_slots(module).items() if slot.weight != 1}
