@@ -32,7 +32,7 @@ from scaleinv._infer.outcome import Outcome
 from scaleinv._infer.probes import Probe, in_range, switched_on, value_that_matters
 from scaleinv._infer.problem import LONG, STEPS, isolated
 from scaleinv._infer.result import InferredUnits, Measured, result_of
-from scaleinv._infer.runs import Runner, runner_of
+from scaleinv._infer.runs import ByName, Runner, runner_of
 from scaleinv._infer.sensitivities import Differentiation
 from scaleinv._infer.trial import unit_by_trial, usual_units
 from scaleinv._infer.verify import Bench, Candidate, verified
@@ -230,11 +230,14 @@ def _with_zeros(runner: Runner, values: Values, outcome: Outcome) -> Outcome:
         if get_entry(values, key) == 0 or not moves(runner.trajectory(zero)):
             continue
         others = {name: unit for name, unit in units.items() if name != key}
-        runners = (runner, runner.most_precise(zero))
-        if all(each.rescaled_runs(zero, others).deviation().share > ROUNDING for each in runners):
+        if _deviates(runner, zero, others) and _deviates(runner.most_precise(zero), zero, others):
             rest = Experiment(runner, zero, zero).outcome()
             at_zero[key] = rest or Outcome("inconsistent", math.inf, f"with {key}=0 nothing can be measured")
     return replace(outcome, at_zero=at_zero)
+
+
+def _deviates(runner: Runner, values: Values, units: ByName) -> bool:
+    return runner.rescaled_runs(values, units).deviation().share > ROUNDING
 
 
 def _without_culprit(runner: Runner, values: Values, outcome: Outcome) -> Outcome:
@@ -246,7 +249,7 @@ def _without_culprit(runner: Runner, values: Values, outcome: Outcome) -> Outcom
         if not moves(runner.trajectory(without)):
             continue
         others = {name: unit for name, unit in outcome.nearby.items() if name != key}
-        if outcome.nearby and runner.rescaled_runs(without, others).deviation().share > ROUNDING:
+        if outcome.nearby and _deviates(runner, without, others):
             continue
         rest = Experiment(runner, without, without).outcome(may_jump=False)
         if rest is None or not rest.consistent:

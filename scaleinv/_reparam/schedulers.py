@@ -78,10 +78,8 @@ def schedulers_of(optimizer: torch.optim.Optimizer) -> list[Any]:
 
 def _is_scheduler(candidate: Any, optimizer: torch.optim.Optimizer) -> bool:
     cls = type(candidate)
-    if (
-        issubclass(cls, torch.optim.Optimizer | type)
-        or getattr(candidate, "__dict__", {}).get("optimizer") is not optimizer
-    ):
+    held = getattr(candidate, "__dict__", {}).get("optimizer")
+    if held is not optimizer or issubclass(cls, torch.optim.Optimizer | type):
         return False
     names = [base.__name__.lower() for base in cls.__mro__]
     return callable(getattr(cls, "step", None)) and any("sched" in name or name.endswith("lr") for name in names)
@@ -120,4 +118,4 @@ def _for_all(scheduler: Any, groups: Sequence[NewGroup]) -> dict[str, Any]:
             f"optimizer: {type(scheduler).__name__} keeps one {key}={number:g} for all groups, whose lr get the "
             f"different factors {sorted(factors)}; rescale before the scheduler is made"
         )
-    return {key: number * factors.copy().pop() for key, number in numbers.items()}
+    return {key: number * next(iter(factors)) for key, number in numbers.items()}

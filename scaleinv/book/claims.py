@@ -256,7 +256,7 @@ def _exact(x: SupportsFloat) -> str:
 
 
 def _significant(x: float, digits: int, zeros: bool = True) -> str:
-    """A number to so many significant digits, zeros at the end included; without an exponent where that is readable."""
+    """A number to that many significant digits, trailing zeros included; without an exponent where it reads well."""
     text = f"{x:#.{digits}g}" if zeros else f"{x:.{digits}g}"
     if "e" in text and 1 <= abs(float(text)) < 1e6:
         text = f"{float(text):.0f}"
