@@ -1,7 +1,7 @@
 """Every claim of the book can fail: for each there is a sabotage of its notebook's own code that makes it fail.
 
 A notebook's cells run once as they are. Before a cell that a sabotage changes first, the run pauses, and the sabotaged
-cells run on from there, in a copy of what the names mean.
+cells run on from there, in a copy of what the names mean; those of them that the claims need (``slices``).
 The sabotages are in ``sabotages/``, in a test file named like the notebook without its number; these files import the
 tests at the end of this one.
 
@@ -24,6 +24,7 @@ import torch
 from matplotlib.artist import Artist
 
 from scaleinv.book import claims
+from tests.book.slices import cells_for
 
 BOOK = Path(__file__).parents[2] / "book"
 NOTEBOOKS = {path.stem.partition("_")[2]: path.stem for path in sorted(BOOK.glob("*.ipynb"))}
@@ -86,8 +87,8 @@ class Notebook:
         assert not missing, f"not in the notebook any more: {missing}"
         start, held = first_changed(self.sources, replacements), {}
         self.run_to(start)
-        for source in self.sources[start:]:
-            held |= run(replaced(source, replacements), self.namespace)
+        for i in cells_for([replaced(source, replacements) for source in self.sources], start, wanted):
+            held |= run(replaced(self.sources[i], replacements), self.namespace)
             if all(any(is_named(made, claim) for made in held) for claim in wanted):
                 return held
         raise AssertionError(f"of {wanted} only {list(held)} were made")

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from tests.book.sabotage import NOTEBOOKS, Notebook, Snapshot
+from tests.book.slices import cells_for
 
 
 def test_every_notebook_has_a_file_of_sabotages():
@@ -65,3 +66,32 @@ def test_two_names_of_one_object_stay_two_names_of_one_object():
     assert restored["weights"].sum() == 4
     restored["weights"].fill_(5)
     assert (restored["view"] == 5).all()
+
+
+# Only what the claims need runs again.
+
+SLICED = [
+    "def scaled(x):\n    return FACTOR * x",
+    "FACTOR, other, seen, results = 2, 3, [], {}",
+    "seen.append(1)",
+    "results['a'] = 1",
+    "for i in seen:\n    print(other)",
+    "note(results)",
+    "claim('1.1', 'scaled', scaled(1))",
+    "claim('1.2', 'seen', seen)",
+    "claim('1.3', 'results', results)",
+]
+
+
+@pytest.mark.parametrize(
+    "claims, cells",
+    [
+        (["1.1 scaled"], [1, 6]),  # by way of a function
+        (["1.2"], [1, 2, 7]),  # changed in place
+        (["1.3"], [1, 3, 5, 8]),
+        (["1.1", "1.2 seen"], [1, 2, 6, 7]),
+        (["1.4"], [1, 2, 3, 4, 5, 6, 7, 8]),  # made nowhere that can be told: all of them
+    ],
+)
+def test_the_cells_that_claims_need(claims, cells):
+    assert list(cells_for(SLICED, 1, claims)) == cells
