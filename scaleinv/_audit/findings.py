@@ -47,6 +47,7 @@ class Finding:
         parameters: the names of the parameters that it is about.
         size: how far from usual; findings of one severity are ranked by it.
         kind: one of ``KINDS``.
+        remedy: what to do about it, a sentence; "" where there is nothing to do.
 
     >>> from scaleinv._audit.findings import Finding, Severity
     >>> print(Finding(Severity.REMARK, "the gradient of bias is zero.", ("bias",)))
@@ -58,6 +59,7 @@ class Finding:
     parameters: tuple[str, ...] = ()
     size: float = 0.0
     kind: str = ""
+    remedy: str = ""
 
     def __str__(self) -> str:
         return self.text
