@@ -8,7 +8,7 @@ import inspect
 import math
 from collections.abc import Sequence
 from functools import cached_property
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import torch
 from rich.console import Group
@@ -16,8 +16,10 @@ from torch import nn
 
 from scaleinv._audit.findings import Finding, findings_of
 from scaleinv._audit.measurements import Measurements
+from scaleinv._audit.page import as_html
+from scaleinv._audit.picture import plot_audit
 from scaleinv._audit.places import Place, groups_of, places_of
-from scaleinv._audit.report import as_html, as_text, audit_report
+from scaleinv._audit.report import as_text, audit_report
 from scaleinv._audit.row import row_of, row_of_untrained
 from scaleinv._audit.training import Training
 from scaleinv._checks import check_scale
@@ -25,6 +27,9 @@ from scaleinv._infer import infer_units
 from scaleinv.known_optimizers import KNOWN
 from scaleinv.recorder import Recorder
 from scaleinv.units import Units
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 _LATEST = 10  # steps of a Recorder whose median is reported
 _LOGGED = "rms", "lr", "gradient_rms", "predicted", "measured", "below_eps", "decay", "equilibrium"
@@ -62,6 +67,41 @@ class Audit(Measurements):
         values = {f"{column}/{row.parameter}": getattr(row, column) for column in _LOGGED for row in self.rows}
         values |= {"gradient_norm": self.gradient_norm, "clipped": self.clipped, "findings": len(self.findings)}
         return {key: float(value) for key, value in values.items() if math.isfinite(value)}
+
+    def plot(self) -> "Figure":
+        """Draw how far a step moves each parameter, in the model's order, and ring those that faults and warnings name.
+
+        The band is where matrices usually are at the full learning rate, 0.01 to 1 % a step.  Adam's first steps are
+        four times as large as its later ones; those in warm-up and at the end of a schedule are smaller.
+
+        Returns:
+            A ``matplotlib`` figure: shown in a notebook, saved by ``.savefig(path)``.
+
+        Raises:
+            ImportError: without matplotlib.
+            ValueError: if no step is known and not zero.
+
+        >>> import torch, scaleinv
+        >>> layer = torch.nn.Linear(4, 3)
+        >>> figure = scaleinv.audit(layer, torch.optim.AdamW(layer.parameters(), lr=1e-3)).plot()
+        >>> figure.axes[0].get_yscale()
+        'log'
+        """
+        return plot_audit(self, self.findings)
+
+    def text(self, *, width: int = 80, folded: bool = True) -> str:
+        """The report as plain text, as ``str`` gives it.
+
+        Args:
+            width: columns.
+            folded: whether identical blocks share a line; if not, every parameter has its own.
+
+        >>> import torch, scaleinv
+        >>> layer = torch.nn.Linear(4, 3)
+        >>> print(scaleinv.audit(layer, torch.optim.SGD(layer.parameters(), lr=1e-3)).text().splitlines()[0])
+        2 tensors with 15 coordinates, trained by SGD; 0 findings
+        """
+        return as_text(self, self.findings, width=width, folded=folded)
 
     def __rich__(self) -> Group:
         return audit_report(self, self.findings)

@@ -1,5 +1,19 @@
-"""What every report shares: tables, hyperparameter values and percentages, all in ``table``."""
+"""What every report shares: tables, hyperparameter values and percentages in ``table``, pictures in ``figure``."""
 
+from scaleinv._report.figure import BLUE, INK, ORANGE, RED, as_image, has_matplotlib, legend, new_figure, percent_axis
 from scaleinv._report.table import percent, table, value_text
 
-__all__ = ["percent", "table", "value_text"]
+__all__ = [
+    "BLUE",
+    "INK",
+    "ORANGE",
+    "RED",
+    "as_image",
+    "has_matplotlib",
+    "legend",
+    "new_figure",
+    "percent",
+    "percent_axis",
+    "table",
+    "value_text",
+]

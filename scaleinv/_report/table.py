@@ -1,18 +1,24 @@
 """Tables and numbers as every report prints them."""
 
 import math
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 from rich.table import Table
 from rich.text import Text
 
 
-def table(headings: Iterable[str], rows: Iterable[Iterable[Any]], *, words: Collection[str] | None = None) -> Table:
+def table(
+    headings: Iterable[str],
+    rows: Iterable[Iterable[Any]],
+    *,
+    words: Collection[str] | None = None,
+    styles: Sequence[str] = (),
+) -> Table:
     """A table without lines whose first column is never cut off.
 
     ``words`` are the headings of columns of words, to the left and folded where they are too long; the other columns
-    are then to the right.
+    are then to the right, each number in one line.  ``styles`` are those of the first cell of each row.
 
     >>> from scaleinv._report.table import table
     >>> from rich.console import Console
@@ -25,10 +31,12 @@ def table(headings: Iterable[str], rows: Iterable[Iterable[Any]], *, words: Coll
     result = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
     for i, heading in enumerate(headings):
         to_right = words is not None and heading not in words
-        whole = i == 0 and words is None  # in one line; a number is never cut off
+        whole = to_right or (i == 0 and words is None)  # in one line; a number is never cut off
         result.add_column(heading, overflow="fold", no_wrap=whole, justify="right" if to_right else "left")
-    for row in rows:
-        result.add_row(*(Text(str(cell)) for cell in row))  # shown as they are: "[a]" is not markup
+    for number, row in enumerate(rows):
+        cells = [Text(str(cell)) for cell in row]  # shown as they are: "[a]" is not markup
+        cells[0].stylize(styles[number] if styles else "")
+        result.add_row(*cells)
     return result
 
 

@@ -232,4 +232,4 @@ def test_a_severity_is_a_number_and_a_word():
     model = models.mlp()
     nn.init.zeros_(model[3].bias)
     (finding,) = audit(model, adamw(model)).findings
-    assert finding.severity == 1 and str(audit(model, adamw(model))).splitlines()[1].startswith("remark: 3.bias")
+    assert finding.severity == 1 and str(audit(model, adamw(model))).splitlines()[1].startswith("1. remark: 3.bias")

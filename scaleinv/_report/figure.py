@@ -1,0 +1,80 @@
+"""Figures of the library's reports: drawn without pyplot, so that no window opens and no setting of a user changes.
+
+matplotlib is imported when a figure is made, and not before.
+"""
+
+import base64
+import io
+from html import escape
+from textwrap import fill
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+INK = "#767676"  # for text and axes: as far from white as from black
+BLUE = "#1f77d0"
+RED = "#d6402f"
+ORANGE = "#c97a00"
+WIDTH = 4.3  # inches; text of 10 points in it can be read on a phone, where it is 342 pixels wide
+
+
+def has_matplotlib() -> bool:
+    """Whether figures can be made."""
+    try:
+        import matplotlib.figure  # noqa: F401
+    except ImportError:
+        return False
+    return True
+
+
+def new_figure(title: str, xlabel: str, ylabel: str, *, height: float = 3.4) -> tuple["Figure", "Axes"]:
+    """A figure with one panel, whose title says what it shows.
+
+    Raises:
+        ImportError: without matplotlib.
+
+    >>> from scaleinv._report.figure import new_figure
+    >>> figure, axes = new_figure("All is well", "step (1)", "loss (L)")
+    >>> axes.get_xlabel()
+    'step (1)'
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise ImportError('figures need matplotlib: pip install "scaleinv[plot]"') from error
+    figure = Figure(figsize=(WIDTH, height), dpi=140, facecolor="none", layout="constrained")
+    axes = figure.add_subplot(facecolor="none")
+    figure.suptitle(fill(title, 42), color=INK, fontsize=12, x=0.02, ha="left")
+    axes.set_xlabel(xlabel, color=INK, fontsize=10)
+    axes.set_ylabel(ylabel, color=INK, fontsize=10)
+    axes.tick_params(colors=INK, which="both", labelsize=9.5)
+    for side, spine in axes.spines.items():
+        spine.set_visible(side in ("left", "bottom"))
+        spine.set_color(INK)
+    return figure, axes
+
+
+def legend(figure: "Figure") -> None:
+    """A legend below the panels, which hides nothing."""
+    figure.legend(loc="outside lower center", ncols=2, frameon=False, labelcolor=INK, fontsize=10)
+
+
+def percent_axis(axis: Any) -> None:
+    """A logarithmic axis of shares, in percent: one tick for each power of ten."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    axis.set_major_locator(LogLocator(10, numticks=12))
+    axis.set_major_formatter(FuncFormatter(lambda share, _: f"{100 * share:g} %"))
+    axis.set_minor_formatter(NullFormatter())
+
+
+def as_image(figure: "Figure") -> str:
+    """An ``<img>`` of a figure, which shrinks to the width of its page; its title describes it."""
+    output = io.BytesIO()
+    figure.savefig(output, format="png", metadata={"Software": None})
+    data = base64.b64encode(output.getvalue()).decode()
+    width = round(96 * figure.get_size_inches()[0] * 1.2)
+    text = escape(" ".join(figure.get_suptitle().split()), quote=True)
+    return f'<img src="data:image/png;base64,{data}" alt="{text}" width="{width}" style="max-width:100%">'
