@@ -35,9 +35,8 @@ def as_html(audit: Measurements, findings: Sequence[Finding]) -> str:
 
 def _finding(finding: Finding) -> str:
     text = f"{_pill(finding.severity, finding.severity.word)} {escape(finding.text)}"
-    remedy = getattr(finding, "remedy", "")
-    if remedy:
-        text += f"<br><b>Fix:</b> {escape(remedy)}"
+    if finding.remedy:
+        text += f"<br><b>Fix:</b> {escape(finding.remedy)}"
     if len(finding.parameters) > 1:
         names = "<br>".join(escape(name) for name, _ in fold_names(finding.parameters))
         text += f"<details><summary>{len(finding.parameters)} parameters</summary>{names}</details>"

@@ -45,9 +45,8 @@ def _finding(number: int, finding: Finding) -> list[RenderableType]:
     parts: list[RenderableType] = [
         Text.assemble(f"{number}. ", (f"{finding.severity.word}: ", COLOURS[finding.severity]), finding.text)
     ]
-    remedy = getattr(finding, "remedy", "")
-    if remedy:
-        parts.append(Padding(Text.assemble(("fix: ", "bold green"), remedy), (0, 0, 0, 3)))
+    if finding.remedy:
+        parts.append(Padding(Text.assemble(("fix: ", "bold green"), finding.remedy), (0, 0, 0, 3)))
     if len(finding.parameters) > 1:
         names = brief_names(finding.parameters, _NAMED)
         parts.append(Padding(Text(f"in: {names}", style="dim"), (0, 0, 0, 3)))

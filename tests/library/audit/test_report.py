@@ -169,10 +169,8 @@ def test_all_that_a_finding_is_about_is_named_beside_it_by_block():
 
 
 def test_the_remedy_stands_beside_its_finding():
-    class WithRemedy(findings.Finding):
-        remedy = "Lower <lr> for it."
-
-    finding = WithRemedy(findings.Severity.FAULT, "it moves far.", ("1.weight", "3.weight"))
+    fault, names = findings.Severity.FAULT, ("1.weight", "3.weight")
+    finding = findings.Finding(fault, "it moves far.", names, remedy="Lower <lr> for it.")
     model = models.mlp()
     result = audit(model, adamw(model))
     text = as_text(result, [finding])
