@@ -83,10 +83,11 @@ def places_of(model: nn.Module) -> list[Place]:
 
 def _place(model: nn.Module, slot: Slot) -> Place:
     through = slot.owner if isinstance(slot.owner, parametrize.ParametrizationList) else None
-    return Place(slot.names, _layer(model, slot), slot.parameter, slot.weight, through)
+    return Place(slot.names, layer_of(model, slot), slot.parameter, slot.weight, through)
 
 
-def _layer(model: nn.Module, slot: Slot) -> str:
+def layer_of(model: nn.Module, slot: Slot) -> str:
+    """The class of the module that a parameter belongs to."""
     owner = slot.owner
     if isinstance(owner, parametrize.ParametrizationList):
         owner = model.get_submodule(f".{slot.names[0]}".rpartition(".parametrizations.")[0].removeprefix("."))
