@@ -177,8 +177,12 @@ def _rmsprop_step(group: Hyperparameters, at: StepContext) -> PredictedStep:
 
 
 def _adagrad_step(group: Hyperparameters, at: StepContext) -> PredictedStep:
-    """The sum of t squares is t times their mean."""
-    lr = float(group["lr"]) / (1 + at.step * group["lr_decay"])
+    """The sum of t squares is t times their mean, and starts at ``initial_accumulator_value``."""
+    lr, start = float(group["lr"]) / (1 + at.step * group["lr_decay"]), group.get("initial_accumulator_value", 0)
+    if start:
+        g = at.gradient_rms
+        words = "lr·g/√(start + Σg²)" + (": needs gradients" if math.isnan(g) else ", about")
+        return PredictedStep(lr * g / math.sqrt(start + (at.step + 1) * g**2) if g else g, words)
     return PredictedStep(lr / math.sqrt(at.step + 1), f"under noise: lr/√{at.step + 1}" if at.step else SIGN_STEP)
 
 

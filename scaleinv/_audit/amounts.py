@@ -6,12 +6,35 @@ added up over the processes, so all of them have to call these functions, in the
 
 import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
+from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from scaleinv._norms import norms_of, stored_entries
 
 BLOCK = 1 << 18  # coordinates per block: a block and its copies stay in the cache
+
+
+class Size(NamedTuple):
+    """RMS of a tensor; NaN, and why, where its numbers cannot be read."""
+
+    rms: float
+    unknown: str = ""
+
+
+def size_of(tensor: torch.Tensor) -> Size:
+    """The size of any tensor that a model may hold: quantised, packed and without numbers too."""
+    name = str(tensor.dtype).removeprefix("torch.")
+    if tensor.is_meta:
+        return Size(math.nan, "its size is not known: it is on the meta device and has no numbers")
+    if not (tensor.is_floating_point() or tensor.is_complex() or tensor.is_quantized):
+        return Size(math.nan, f"its size is not known: its numbers are packed or coded as {name}")
+    try:
+        is_coded = tensor.is_quantized or (is_traceable_wrapper_subclass(tensor) and not is_sharded(tensor))
+        return Size(rms(tensor.dequantize() if is_coded else tensor))
+    except (RuntimeError, NotImplementedError, TypeError, AttributeError):  # whatever a subclass does not implement
+        return Size(math.nan, f"its size is not known: {type(tensor).__name__} of {name} does not show its numbers")
 
 
 def rms(tensor: torch.Tensor) -> float:
@@ -21,6 +44,8 @@ def rms(tensor: torch.Tensor) -> float:
 
 def square_of(tensor: torch.Tensor) -> float:
     """Σ abs(x)², to six digits."""
+    if tensor.is_floating_point() and tensor.element_size() == 1:  # float8 has no arithmetic
+        return sum(float(norms_of([block.float()])[0]) ** 2 for block in blocks(tensor.detach()))
     return float(norms_of([as_real(tensor)])[0]) ** 2
 
 
@@ -36,6 +61,27 @@ def shares_below(tensor: torch.Tensor, threshold: float) -> tuple[float, float]:
     size = max(tensor.numel(), 1)
     size *= 2 if tensor.is_complex() else 1
     return small / size, (zero + size - stored) / size  # what a sparse tensor does not store is zero
+
+
+def rms_below(tensor: torch.Tensor, threshold: float, power: int) -> float:
+    """The RMS of what ``tensor`` holds the ``power`` of, over its coordinates with 0 < abs(x) < ``threshold``."""
+    square = number = 0.0
+    for block in blocks(as_real(stored_entries(local(tensor)))):
+        magnitudes = block.abs()
+        small = magnitudes[(magnitudes > 0) & (magnitudes < threshold)].double()
+        square += float((small if power == 2 else small.square()).sum())
+        number += small.numel()
+    square, number = total([square, number], tensor)
+    return math.sqrt(square / number) if number else math.nan
+
+
+def mean_power(tensor: torch.Tensor, power: int) -> float:
+    """The RMS of what ``tensor`` holds the ``power`` of."""
+    if power == 1:
+        return rms(tensor)
+    entries = as_real(stored_entries(local(tensor)))
+    sums = [float(block.sum(dtype=torch.float32)) for block in blocks(entries)]
+    return math.sqrt(max(total([math.fsum(sums)], tensor)[0], 0.0) / max(tensor.numel(), 1))
 
 
 def as_real(tensor: torch.Tensor) -> torch.Tensor:

@@ -6,7 +6,8 @@ Steps are relative to the tensor, RMS(Δw)/RMS(w): that is what an lr in the uni
 
 import inspect
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -15,13 +16,18 @@ from rich.console import Group
 from torch import nn
 
 from scaleinv._audit.findings import Finding, findings_of
+from scaleinv._audit.laws_of import stepping_class
+from scaleinv._audit.loss_scale import loss_scale
 from scaleinv._audit.measurements import Measurements
 from scaleinv._audit.page import as_html
 from scaleinv._audit.picture import plot_audit
-from scaleinv._audit.places import Place, groups_of, places_of
+from scaleinv._audit.places import Place, held_by, places_of
 from scaleinv._audit.report import as_text, audit_report
 from scaleinv._audit.row import row_of, row_of_untrained
+from scaleinv._audit.run_steps import steps_of
 from scaleinv._audit.training import Training
+from scaleinv._audit.unregistered import Unregistered, unregistered
+from scaleinv._audit.unwrapped import scaler_of, unwrapped
 from scaleinv._checks import check_scale
 from scaleinv._infer import infer_units
 from scaleinv.known_optimizers import KNOWN
@@ -115,24 +121,30 @@ class Audit(Measurements):
         return as_html(self, self.findings)
 
 
-def audit(
+def audit(  # noqa: PLR0913 (its options are its API)
     model: nn.Module,
     optimizer: Optimizers,
     *,
     recorder: Recorders | None = None,
     units: Units | str | None = None,
     max_norm: float | None = None,
+    scaler: Any = None,
+    steps: Any = None,
 ) -> Audit:
     """Show how large each parameter is and how far a step moves it, what decides that, and what is unusual.
 
     Args:
         model: an ``nn.Module``.
-        optimizer: the ``torch.optim.Optimizer`` that trains it, or a list of those that do so together.
+        optimizer: the ``torch.optim.Optimizer`` that trains it, or a list of those that do so together; or a wrapper
+            whose ``optimizer`` is one, as Accelerate's and Lightning's.
         recorder: a ``Recorder`` of this training, or a list of them: then steps are measured, not tried.
         units: ``Units`` of an optimizer that is not in ``UNITS``, such as the result of ``infer_units``; "infer"
             measures them here, in a second or two.  Without them the lr of such an optimizer has no known unit.
         max_norm: as passed to ``clip_grad_norm_``, to see whether clipping sets the step, as SGD's, or cancels, as in
             Adam's.  Gradients may be clipped already, or not yet.
+        scaler: the ``GradScaler`` that scales the loss, or the factor: gradients that it has not unscaled yet are
+            divided by it.  It is not known between ``scaler.update()`` and ``zero_grad()``.
+        steps: how many steps the run has, or a scheduler that knows, to compare them with beta2's memory.
 
     Returns:
         An ``Audit``.
@@ -140,7 +152,7 @@ def audit(
     Raises:
         TypeError: if an argument is not a module, optimizer, recorder, ``Units`` or number.
         ValueError: if a parameter has no numbers, an optimizer holds none of the model's, two hold the same, or
-            max_norm is not positive and finite.
+            max_norm, scaler or steps is not positive and finite.
 
     Model, optimizer and random state stay as they are.  It copies one block of a tensor at a time, with its gradient
     and its state; a whole tensor for Adafactor and Muon, whose steps depend on all of it.  Where parameters are
@@ -158,8 +170,42 @@ def audit(
     for each in recorders:
         if not isinstance(each, Recorder):
             raise TypeError(f"recorder={each!r} is not a scaleinv.Recorder; pass one of this training, or a list")
-    max_norm = math.nan if max_norm is None else check_scale("max_norm", max_norm)
-    return audit_places(places, _listed(optimizer), units=units, recorded=_recorded(recorders), max_norm=max_norm)
+    wrapped = _listed(optimizer)
+    optimizers = [unwrapped(each) for each in wrapped]
+    held = held_by(optimizers, places)
+    context = Context(
+        recorded=_recorded(recorders),
+        max_norm=math.nan if max_norm is None else check_scale("max_norm", max_norm),
+        loss_scales={
+            own: loss_scale(scaler_of(outer) if scaler is None else scaler, own)
+            for outer, own in zip(wrapped, optimizers, strict=True)
+        },
+        run_steps=steps_of(steps),
+        unregistered=unregistered(model, [*held.groups, *held.others]),
+    )
+    return audit_places(places, optimizers, units=units, context=context)
+
+
+@dataclass(frozen=True)
+class Context:
+    """What is known about a training besides its parameters and optimizers.
+
+    Attributes:
+        recorded: name → RMS of its recorded steps.
+        max_norm: as passed to ``audit``; NaN without one.
+        loss_scales: optimizer → the factor by which a loss scaler has yet to divide its gradients.
+        run_steps: how many steps the run has; NaN where that is not known.
+        unregistered: what the model keeps in plain lists, and no optimizer holds.
+    """
+
+    recorded: Mapping[str, float] = field(default_factory=dict)
+    max_norm: float = math.nan
+    loss_scales: Mapping[torch.optim.Optimizer, float] = field(default_factory=dict)
+    run_steps: float = math.nan
+    unregistered: Sequence[Unregistered] = ()
+
+
+_NO_CONTEXT = Context()
 
 
 def audit_places(
@@ -167,19 +213,30 @@ def audit_places(
     optimizers: Sequence[torch.optim.Optimizer],
     *,
     units: Units | str | None = None,
-    recorded: dict[str, float] | None = None,
-    max_norm: float = math.nan,
+    context: Context = _NO_CONTEXT,
 ) -> Audit:
-    """``audit`` of places; ``recorded`` is name → RMS of its recorded steps."""
-    groups, other_tensors = groups_of(optimizers, places)
+    """``audit`` of places."""
+    held = held_by(optimizers, places)
     units_by_optimizer = {optimizer: _units(optimizer, units) for optimizer in optimizers}
-    training = Training(groups, units_by_optimizer, recorded or {}, max_norm)
-    rows = []
+    training = Training(held.groups, units_by_optimizer, context.recorded, context.max_norm, context.loss_scales)
+    rows, left_out = [], set()
     for place in places:
         trained = training.trained(place)
+        if trained is None and place.parameter.requires_grad:
+            left_out.add(tuple(place.parameter.shape))
         gradient_rms = training.gradient_rms.get(place.parameter, math.nan)
         rows.append(row_of(trained) if trained else row_of_untrained(place, gradient_rms))
-    return Audit(rows, training.gradient_norm, max_norm, other_tensors)
+    return Audit(
+        rows,
+        training.gradient_norm,
+        context.max_norm,
+        other_tensors=len(held.others),
+        stale_tensors=sum(tuple(other.shape) in left_out for other in held.others),
+        twice=held.twice,
+        unregistered=context.unregistered,
+        loss_scale=max(context.loss_scales.values(), default=1.0),
+        run_steps=context.run_steps,
+    )
 
 
 def _listed(value: Any) -> list[Any]:
@@ -189,7 +246,7 @@ def _listed(value: Any) -> list[Any]:
 
 def _units(optimizer: torch.optim.Optimizer, units: Units | str | None) -> type | Units:
     """What ``units_of`` takes for an optimizer: its class, or its ``Units``."""
-    optimizer_class = type(optimizer)
+    optimizer_class = stepping_class(type(optimizer))
     if not (units is None or units == "infer" or isinstance(units, Units)):
         raise TypeError(f"units={units!r} is not Units; pass the result of infer_units, 'infer', or leave it out")
     if units is None or optimizer_class in KNOWN:

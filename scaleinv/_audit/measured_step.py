@@ -1,7 +1,7 @@
 """How large a step is, measured: recorded, tried on a copy, or read from the optimizer's state."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -37,19 +37,25 @@ def next_step(trained: Trained) -> float:
     state; for sparse gradients, and where a coordinate's step depends on others, on a copy of the whole.
 
     Returns:
-        NaN without a gradient; for an optimizer outside ``torch.optim``, whose step may do more than that; for one
-        that cannot step sharded parameters; and for large matrices of Muon on a CPU, where a trial takes seconds.
+        Infinity where it would leave numbers that are not finite.  NaN without a gradient; for an optimizer outside
+        ``torch.optim`` whose step could not be tried; for one that cannot step sharded parameters; and for large
+        matrices of Muon on a CPU, where a trial takes seconds.
     """
     parameter, gradient, known = trained.parameter, trained.parameter.grad, trained.known
     if gradient is None or not known.can_be_tried:
-        return math.nan
+        return trained.tried
     if parameter.device.type == "cpu" and parameter.numel() > known.largest_cpu_trial:
         return math.nan
     with torch.no_grad():
+        square: float | None
         if known.elementwise and gradient.layout == torch.strided:
-            square = _square_by_blocks(trained, gradient)
+            square = _square_by_blocks(trained)
         else:
             square = _square_of_whole(trained, gradient)
+    if square is None:
+        return math.nan
+    if not square < math.inf and not math.isnan(trained.rms):
+        return math.inf
     return math.sqrt(square / max(parameter.numel(), 1))
 
 
@@ -64,60 +70,72 @@ def last_step(trained: Trained) -> float:
     with torch.no_grad():
         for w, *entries in zip(*(blocks(local(t.detach())) for t in (parameter, *buffers.values())), strict=True):
             state = {"step": trained.steps, **dict(zip(buffers, entries, strict=True))}
-            square += square_of(update(trained.group, state, w))
-    return float(trained.group["lr"]) * math.sqrt(total([square], parameter)[0] / max(parameter.numel(), 1))
+            change = update(trained.group, state, w).mul_(float(trained.group["lr"]))
+            if w.dtype in (torch.bfloat16, torch.float16):  # what storing it leaves of it
+                change = _difference(w - change, w)
+            square += square_of(change)
+    return math.sqrt(total([square], parameter)[0] / max(parameter.numel(), 1))
 
 
 @dataclass(frozen=True)
-class _Trial:
+class Trial:
     """The rule of an optimizer class, to be applied to copies.
 
     Attributes:
         optimizer_class: of ``torch.optim``.
         options: its hyperparameters.
-        clip: a factor of the gradient.
+        factor: of the gradient.
     """
 
     optimizer_class: Any
     options: Mapping[str, Any]
-    clip: float
+    factor: float
 
     def after(self, before: torch.Tensor, gradient: torch.Tensor, state: Mapping[str, Any]) -> torch.Tensor:
         """A copy of ``before`` after one step."""
         copy = nn.Parameter(before.clone(), requires_grad=True)
-        copy.grad = gradient.detach().clone() if self.clip == 1 else gradient.detach() * self.clip
+        copy.grad = gradient.detach().clone() if self.factor == 1 else gradient.detach() * self.factor
         optimizer = self.optimizer_class([{**self.options, "params": [copy]}])
         optimizer.state[copy] = {k: v.clone() if isinstance(v, torch.Tensor) else v for k, v in state.items()}
         self.optimizer_class.step.__wrapped__(optimizer)  # without the hooks that wrap it, which all optimizers share
         return copy.detach()
 
 
-def _trial(trained: Trained, *, fused: bool) -> _Trial:
+def trial_of(trained: Trained, *, fused: bool = False) -> Trial:
     options = {name: value for name, value in trained.group.items() if name not in ("params", "param_names")}
     options |= {name: False for name in ("differentiable", "foreach") if name in options}
     options |= {"fused": True} if fused else {}
-    return _Trial(type(trained.optimizer), options, trained.clip)
+    return Trial(trained.stepping_class, options, trained.gradient_factor)
 
 
-def _square_by_blocks(trained: Trained, gradient: torch.Tensor) -> float:
+def _square_by_blocks(trained: Trained) -> float:
     """‖after − before‖², one block at a time."""
     parameter = trained.parameter
-    if is_sharded(parameter) and gradient.placements != parameter.placements:  # type: ignore[attr-defined]
-        gradient = gradient.redistribute(placements=parameter.placements)  # type: ignore[attr-defined]
     one_pass = trained.known.fused and parameter.dtype == torch.float32 and parameter.device.type == "cpu"
-    trial, buffers, square = _trial(trained, fused=one_pass), _buffers(trained), 0.0
-    for p, g, *entries in zip(*(blocks(local(t)) for t in (parameter, gradient, *buffers.values())), strict=True):
-        square += _square(trial.after(p, g, trained.state | dict(zip(buffers, entries, strict=True))), p)
+    trial, square = trial_of(trained, fused=one_pass), 0.0
+    for p, g, state in trial_tensors(trained):
+        square += _square(trial.after(p, g, state), p)
     return total([square], parameter)[0]
 
 
-def _square_of_whole(trained: Trained, gradient: torch.Tensor) -> float:
+def trial_tensors(trained: Trained) -> Iterator[tuple[torch.Tensor, torch.Tensor, dict[str, Any]]]:
+    """Parameter, gradient and state, one block at a time."""
+    parameter, gradient, buffers = trained.parameter, trained.parameter.grad, _buffers(trained)
+    if is_sharded(parameter) and gradient.placements != parameter.placements:  # type: ignore[union-attr, attr-defined]
+        gradient = gradient.redistribute(placements=parameter.placements)  # type: ignore[union-attr, attr-defined]
+    cut = (blocks(local(tensor)) for tensor in (parameter, gradient, *buffers.values()) if tensor is not None)
+    for p, g, *entries in zip(*cut, strict=True):
+        yield p, g, trained.state | dict(zip(buffers, entries, strict=True))
+
+
+def _square_of_whole(trained: Trained, gradient: torch.Tensor) -> float | None:
+    """The same at once; None where the optimizer cannot."""
     parameter = trained.parameter
     try:
-        after = _trial(trained, fused=False).after(parameter.detach(), gradient, trained.state)
+        after = trial_of(trained).after(parameter.detach(), gradient, trained.state)
     except RuntimeError:  # Adafactor does not know DTensors
         if is_sharded(parameter):
-            return math.nan
+            return None
         raise
     return total([_square(local(after), local(parameter.detach()))], parameter)[0]
 

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 import pandas as pd
 
 from scaleinv._audit.row import Row
+from scaleinv._audit.unregistered import Unregistered
 
 
 @dataclass(frozen=True, repr=False)
@@ -18,12 +19,22 @@ class Measurements:
         gradient_norm: ‖g‖ of all trained parameters, as the optimizers see it; NaN without gradients.
         max_norm: as passed to ``audit``; NaN where it was not.
         other_tensors: how many tensors the optimizers hold that the model does not have.
+        stale_tensors: how many of these have the shape of a parameter that no optimizer holds.
+        twice: names of the parameters that one optimizer holds more than once.
+        unregistered: what the model keeps in plain lists, and no optimizer holds.
+        loss_scale: the factor by which a loss scaler has yet to divide the gradients; the numbers are without it.
+        run_steps: how many steps the run has; NaN where that is not known.
     """
 
     rows: Sequence[Row]
     gradient_norm: float = math.nan
     max_norm: float = math.nan
     other_tensors: int = 0
+    stale_tensors: int = 0
+    twice: Sequence[str] = ()
+    unregistered: Sequence[Unregistered] = ()
+    loss_scale: float = 1.0
+    run_steps: float = math.nan
 
     @property
     def clipped(self) -> bool:
@@ -45,6 +56,7 @@ class Measurements:
         frame = self.frame()
         frame["coordinates"] = [row.coordinates for row in self.rows]
         frame["square"] = frame["coordinates"] * frame["rms"] ** 2
+        frame["sized"] = frame["coordinates"].where(frame["has_size"], 0)
         frame["small"] = frame["coordinates"] * frame["below_eps"]
         frame["with_eps"] = frame["coordinates"].where(frame["below_eps"].notna(), 0)
         layers = frame.groupby("layer", sort=False)
@@ -53,7 +65,7 @@ class Measurements:
             {
                 "tensors": layers.size(),
                 "coordinates": size,
-                "rms": (layers["square"].sum() / size) ** 0.5,
+                "rms": (layers["square"].sum(min_count=1) / layers["sized"].sum()) ** 0.5,
                 "predicted": layers["predicted"].median(),
                 "measured": layers["measured"].median(),
                 "below_eps": layers["small"].sum() / layers["with_eps"].sum(),

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import torch
 from torch import nn
@@ -68,13 +68,13 @@ def places_of(model: nn.Module) -> list[Place]:
 
     Raises:
         TypeError: if ``model`` is not a module.
-        ValueError: if a parameter has no numbers yet.
+        ValueError: if a parameter that requires a gradient has no numbers yet.
     """
     if not isinstance(model, nn.Module):
         raise TypeError(f"model={model!r} is not a torch.nn.Module; pass the one that the optimizer trains")
     slots = {slot.parameter: slot for slot in parameter_slots(model).values()}
     for slot in slots.values():
-        if is_lazy(slot.parameter) or slot.parameter.is_meta:
+        if is_lazy(slot.parameter) or (slot.parameter.is_meta and slot.parameter.requires_grad):
             raise ValueError(
                 f"model: parameter {slot.names[0]!r} has no numbers yet; run a lazy module once, or load a meta one"
             )
@@ -94,34 +94,48 @@ def layer_of(model: nn.Module, slot: Slot) -> str:
     return parametrize.type_before_parametrizations(owner).__name__
 
 
-def groups_of(
-    optimizers: Sequence[torch.optim.Optimizer], places: Sequence[Place]
-) -> tuple[dict[torch.Tensor, Group], int]:
-    """Parameter → its ``Group``, and how many tensors the optimizers hold that are not in ``places``.
+class Held(NamedTuple):
+    """What optimizers hold.
+
+    Attributes:
+        groups: parameter of the model → its ``Group``.
+        others: the tensors that the model does not have.
+        twice: names of the parameters that one optimizer holds more than once, and steps as often.
+    """
+
+    groups: dict[torch.Tensor, Group]
+    others: list[torch.Tensor]
+    twice: list[str]
+
+
+def held_by(optimizers: Sequence[torch.optim.Optimizer], places: Sequence[Place]) -> Held:
+    """What optimizers hold of a model with these places.
 
     Raises:
         TypeError: if an optimizer is not one.
         ValueError: if two optimizers hold a parameter, or none holds any.
     """
-    groups: dict[torch.Tensor, Group] = {}
-    others = 0
+    held = Held({}, [], [])
     names = {place.parameter: place.name for place in places}
     for optimizer, number, parameter in _held(optimizers):
+        first = held.groups.get(parameter)
         if parameter not in names:
-            others += 1
-        elif parameter in groups:
+            held.others.append(parameter)
+        elif first is None:
+            held.groups[parameter] = optimizer, number
+        elif first[0] is optimizer:
+            held.twice.append(names[parameter])
+        else:
             raise ValueError(
-                f"optimizer: {names[parameter]!r} is held by two of them, {type(groups[parameter][0]).__name__} and "
+                f"optimizer: {names[parameter]!r} is held by two of them, {type(first[0]).__name__} and "
                 f"{type(optimizer).__name__}; give each parameter to one"
             )
-        else:
-            groups[parameter] = optimizer, number
-    if not groups:
+    if not held.groups:
         classes = ", ".join(type(optimizer).__name__ for optimizer in optimizers)
         raise ValueError(
             f"optimizer={classes} holds none of the {len(names)} parameters of model; make it from model.parameters()"
         )
-    return groups, others
+    return held
 
 
 def _held(optimizers: Sequence[torch.optim.Optimizer]) -> list[tuple[torch.optim.Optimizer, int, torch.Tensor]]:

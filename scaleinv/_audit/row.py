@@ -4,12 +4,17 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from scaleinv._audit.amounts import rms
+import torch
+
+from scaleinv._audit.amounts import Size, size_of
 from scaleinv._audit.decay import decay_of
-from scaleinv._audit.eps import eps_shares
+from scaleinv._audit.eps import eps_of
+from scaleinv._audit.growth import growth_of
 from scaleinv._audit.measured_step import measured_step
+from scaleinv._audit.memory import memory_of
 from scaleinv._audit.places import Place
 from scaleinv._audit.predicted_step import predicted_step
+from scaleinv._audit.rounding import lost_share
 from scaleinv._audit.training import Trained
 from scaleinv.units import Unit
 
@@ -43,6 +48,22 @@ class Row:
         decay_rate: lr·λ, the share of w that decoupled decay takes at a step.
         equilibrium: RMS(w) to which AdamW's weight decay leads under noise, unit W.
         note: what else there is to know.
+        has_size: whether rms is known; packed weights, and those on the meta device, have none.
+        weight_decay: λ as set.
+        decay_lost: share of the coordinates where the dtype rounds decoupled decay away.
+        lost: share of the coordinates meant to move that the dtype leaves where they are, as rounding the step to the
+            parameter's format does; NaN where that is not known.
+        gradient_scale: RMS of what eps is compared with, as the optimizer's state has it, L W⁻¹; without a state, of
+            the gradient.
+        small_scale: the same of the coordinates below eps, where they are a tenth or more.
+        eps, eps_rounds_to_zero: as set, and whether it is 0 in the format in which it is added.
+        beta2: the decay rate of the second moment.
+        stuck: share of the coordinates of the second moment that a format of 16 bits cannot let shrink.
+        alignment, growth: cosine of the gradient with the average of those before, and its size beside theirs; only
+            where the gradient was never replaced by a new one, so that it may be the sum of all.
+        has_gradient: whether backward left one.
+        schedule: lr over its peak, where a schedule tells it.
+        orthogonal: whether Muon, of torch or another, makes its steps orthogonal.
 
     Where the model computes with the parameter through another parametrization, such as ``weight_norm``'s, rms is
     that of what the model computes with; steps, relative ones too, are those of the parameter itself, as ``note``
@@ -80,6 +101,21 @@ class Row:
     decay_rate: float = math.nan
     equilibrium: float = math.nan
     note: str = ""
+    has_size: bool = True
+    weight_decay: float = math.nan
+    decay_lost: float = math.nan
+    lost: float = math.nan
+    gradient_scale: float = math.nan
+    small_scale: float = math.nan
+    eps: float = math.nan
+    eps_rounds_to_zero: bool = False
+    beta2: float = math.nan
+    stuck: float = math.nan
+    alignment: float = math.nan
+    growth: float = math.nan
+    has_gradient: bool = False
+    schedule: float = math.nan
+    orthogonal: bool = False
 
     @property
     def relative(self) -> float:
@@ -90,26 +126,56 @@ class Row:
     def coordinates(self) -> int:
         return math.prod(self.shape)
 
+    @property
+    def is_embedding(self) -> bool:
+        """Whether it is a table whose rows are looked up."""
+        return "Embedding" in self.layer and len(self.shape) == 2
+
+    @property
+    def is_bias(self) -> bool:
+        return len(self.shape) < 2 and "bias" in self.parameter.rpartition(".")[2]
+
+    @property
+    def is_head(self) -> bool:
+        """Whether its name is one usual for the last layer of a classifier or language model."""
+        words = self.parameter.lower().split(".")
+        return any(word in ("head", "lm_head", "classifier", "unembed", "output_projection") for word in words)
+
+    @property
+    def is_young(self) -> bool:
+        """Whether the steps taken may have made it from zero: it has no scale of its own yet."""
+        return 0 < self.step <= 100 and self.rms < 2 * self.step * self.change
+
+    @property
+    def is_gain(self) -> bool:
+        """Whether it is the factor of a normalisation."""
+        module, _, own = self.parameter.rpartition(".")
+        owner = module.rpartition(".")[2].lower()
+        normalises = "Norm" in self.layer or "norm" in owner or owner.startswith(("ln", "bn"))
+        return len(self.shape) == 1 and normalises and own in ("weight", "gamma", "scale", "g")
+
 
 def row_of_untrained(place: Place, gradient_rms: float) -> Row:
     """The row of a parameter that is frozen or that no optimizer holds."""
+    size = size_of(place.parameter)
     return Row(
-        **_about(place, rms(place.parameter)),
+        **_about(place, size),
         status="left out" if place.parameter.requires_grad else "frozen",
         gradient_rms=gradient_rms * place.weight,
-        note=place.note,
+        note=_joined(place.note, size.unknown),
     )
 
 
 def row_of(trained: Trained) -> Row:
     """The row of a trained parameter: its numbers converted from those of w' to those of w."""
     place, weight = trained.place, trained.place.weight
-    predicted, law = predicted_step(trained)
+    eps = eps_of(trained)
+    predicted, law = predicted_step(trained, eps.zero)
     measured, source = measured_step(trained)
     change = predicted if math.isnan(measured) else measured
-    decay, eps = decay_of(trained, change), eps_shares(trained)
+    decay, memory, growth = decay_of(trained, change), memory_of(trained), growth_of(trained)
     return Row(
-        **_about(place, trained.rms),
+        **_about(place, trained.size),
         status="trained",
         optimizer=type(trained.optimizer).__name__,
         group=trained.group_number,
@@ -127,11 +193,25 @@ def row_of(trained: Trained) -> Row:
         decay=decay.share,
         decay_rate=decay.rate,
         equilibrium=decay.equilibrium / weight,
-        note="; ".join(note for note in (place.note, trained.unknown_units) if note),
+        note=_joined(place.note, trained.size.unknown, trained.unknown),
+        weight_decay=_number(trained.group.get("weight_decay")),
+        decay_lost=decay.lost,
+        lost=lost_share(trained, predicted if math.isnan(measured) or not measured else change),
+        gradient_scale=eps.scale * weight,
+        small_scale=eps.small * weight,
+        eps=_number(trained.group.get("eps")),
+        eps_rounds_to_zero=eps.rounds_to_zero,
+        beta2=memory.beta2,
+        stuck=memory.stuck,
+        alignment=growth.alignment,
+        growth=growth.ratio,
+        has_gradient=trained.parameter.grad is not None,
+        schedule=_schedule(trained),
+        orthogonal=_is_orthogonal(trained),
     )
 
 
-def _about(place: Place, stored_rms: float) -> dict[str, Any]:
+def _about(place: Place, size: Size) -> dict[str, Any]:
     """The columns of every row."""
     return {
         "parameter": place.name,
@@ -139,13 +219,14 @@ def _about(place: Place, stored_rms: float) -> dict[str, Any]:
         "layer": place.layer,
         "shape": tuple(place.parameter.shape),
         "dtype": str(place.parameter.dtype).removeprefix("torch."),
-        "rms": place.effective_rms(stored_rms),
+        "rms": place.effective_rms(size.rms),
+        "has_size": not size.unknown,
         "weight": place.weight,
     }
 
 
 def _effective_lr(trained: Trained) -> float:
-    lr, unit, weight = float(trained.group.get("lr", math.nan)), trained.unit_of("lr"), trained.place.weight
+    lr, unit, weight = _number(trained.group.get("lr")), trained.unit_of("lr"), trained.place.weight
     if weight == 1:
         return lr
     return lr * unit.factor(weight=1 / weight) if unit else math.nan
@@ -153,3 +234,27 @@ def _effective_lr(trained: Trained) -> float:
 
 def _relative(step: float, trained: Trained) -> float:
     return step / trained.rms if trained.rms else math.nan
+
+
+def _number(value: Any) -> float:
+    """A hyperparameter that is one number, or a tensor of one; NaN for any other."""
+    if isinstance(value, torch.Tensor) and value.numel() == 1:
+        return float(value)
+    return float(value) if isinstance(value, int | float) else math.nan
+
+
+def _schedule(trained: Trained) -> float:
+    """lr over the largest that a scheduler of torch keeps in the group."""
+    lr, *peaks = (_number(trained.group.get(name)) for name in ("lr", "initial_lr", "max_lr"))
+    peak = max((peak for peak in peaks if peak > 0), default=math.nan)
+    return lr / peak
+
+
+def _is_orthogonal(trained: Trained) -> bool:
+    """By the name of the class, and the flags with which such optimizers mark the groups that they train as Adam."""
+    group = trained.group
+    return "Muon" in type(trained.optimizer).__name__ and bool(group.get("use_muon", True))
+
+
+def _joined(*notes: str) -> str:
+    return "; ".join(note for note in notes if note)

@@ -1,0 +1,135 @@
+"""Looks at the optimizer's settings: lr, eps, beta2, and Muon where it does not belong."""
+
+import math
+from collections.abc import Iterator, Sequence
+from statistics import median
+
+from scaleinv._audit.findings.finding import Observation, Severity
+from scaleinv._audit.findings.wording import about, brief, by_group, names_of, norms_of, other_tensors
+from scaleinv._audit.measurements import Measurements
+from scaleinv._audit.row import Row
+from scaleinv._report import percent
+
+
+def lr_of_different_units(audit: Measurements) -> Iterator[Observation]:
+    """SGD's lr and Adam's cannot be compared, scheduled or tuned as one."""
+    classes: dict[str, list[str]] = {}  # unit → optimizers
+    for row in audit.trained:
+        if row.unit is not None and row.optimizer not in classes.setdefault(str(row.unit), []):
+            classes[str(row.unit)].append(row.optimizer)
+    if len(classes) > 1:
+        groups = " and ".join(f"{', '.join(names)} ({unit})" for unit, names in classes.items())
+        text = f"lr has different units in these groups: {groups}. One value, or one sweep, for both is meaningless."
+        remedy = "Tune an lr for each group, or convert each with its own class."
+        yield Observation(Severity.FAULT, text, names_of(audit.trained), len(classes), remedy)
+
+
+def lr_is_zero(audit: Measurements) -> Iterator[Observation]:
+    """As at the first step of a warm-up and at the end of a schedule."""
+    rows = [row for row in audit.trained if row.lr == 0]
+    if len(rows) == len(audit.trained) and rows:
+        text = "lr is 0: nothing moves at this step, as at the start of a warm-up or the end of a schedule."
+        yield Observation(Severity.REMARK, text, names_of(rows), 1e3, "Step the scheduler, if this is neither.")
+    elif rows:
+        text = f"lr is 0 for {len(rows)} of {len(audit.trained)} tensors, which do not move: {by_group(rows)}."
+        yield Observation(Severity.REMARK, text, names_of(rows), 1e3, "Freeze them, if they are not to move.")
+
+
+def lr_of_groups(audit: Measurements) -> Iterator[Observation]:
+    """Groups of one optimizer whose lr are far apart.
+
+    Ratios up to 20 are usual (LoRA+ has 16, a new head 10) and layer-wise decay reaches 1/200 with 12 layers at 0.65:
+    beyond 3000 the slow layers do not train, which is a warning.  So is a group with 8 times the lr of another whose
+    matrices move by more than 5 % a step, and more than 5 times as far as those of the other.
+    """
+    for optimizer in dict.fromkeys(row.optimizer for row in audit.trained):
+        rows = [row for row in audit.trained if row.optimizer == optimizer and row.lr > 0 and not row.orthogonal]
+        lrs = sorted({row.lr for row in rows})
+        if len(lrs) < 2 or lrs[-1] < 8 * lrs[0]:
+            continue
+        fast, slow = ([row for row in rows if row.lr == lr] for lr in (lrs[-1], lrs[0]))
+        ratio = lrs[-1] / lrs[0]
+        text = f"lr is {ratio:.3g} times as large ({lrs[-1]:.3g}) for {brief(names_of(fast))} as ({lrs[0]:.3g}) for "
+        text += f"{brief(names_of(slow))}"
+        far, near = _usual_move(fast), _usual_move(slow)
+        if ratio > 3000:
+            text += ", which hardly move" + (": is a layer-wise decay too strong?" if len(lrs) > 2 else ".")
+            yield Observation(Severity.WARNING, text, names_of(slow), ratio, "Raise the smallest lr.")
+        elif far > 0.05 and far > 5 * near:
+            text += f": they move {percent(far)} a step, the others {percent(near)}."
+            yield Observation(Severity.WARNING, text, names_of(fast), far / near, "Lower the larger lr.")
+        else:
+            yield Observation(Severity.REMARK, text + ".", names_of(fast), 0.2)
+
+
+def _usual_move(rows: Sequence[Row]) -> float:
+    """The median relative step of matrices that did not start small."""
+    moves = [row.relative for row in rows if len(row.shape) > 1 and row.relative > 0 and not row.is_young]
+    return median(moves) if moves else math.nan
+
+
+def most_below_eps(audit: Measurements) -> Iterator[Observation]:
+    """More than a tenth of a tensor's coordinates are below eps; the worst tensor is named, for each severity.
+
+    Left out are gradients that are zero in exact arithmetic, as those of key biases and of biases before a norm: what
+    is left of them is rounding, below a thousandth of what is usual for tensors of their kind (1e-5 is usual for
+    float32, 1e-2 for gradients in 16 bits, which are not below eps).
+    """
+    usual = {is_vector: _usual_scale(audit, is_vector) for is_vector in (True, False)}
+    small = [row for row in audit.trained if row.below_eps > 0.1 and not _is_rounding(row, usual[len(row.shape) < 2])]
+    small.sort(key=lambda row: -row.below_eps)
+    for severity, least, most in ((Severity.FAULT, 0.5, math.inf), (Severity.WARNING, 0.1, 0.5)):
+        rows = [row for row in small if least < row.below_eps <= most]
+        if not rows:
+            continue
+        text = (
+            f"{percent(rows[0].below_eps)} of {rows[0].parameter}'s coordinates are below eps = {rows[0].eps:.3g}: "
+            "their steps grow with the gradient, as SGD's do."
+        )
+        if len(rows) > 1:
+            have = "has" if len(rows) == 2 else "have"
+            text += (
+                f" {other_tensors(len(rows) - 1)} {have} more than {percent(least)} below eps: {by_group(rows[1:])}."
+            )
+        remedy = "Lower eps, or undo what makes the gradients small, such as a loss divided twice."
+        if audit.clipped:
+            text += f" Clipping makes them small: {norms_of(audit)}."
+            remedy = "Raise max_norm: what is clipped under eps does not train as Adam does."
+        yield Observation(severity, text, names_of(rows), 1 + rows[0].below_eps, remedy)
+
+
+def _usual_scale(audit: Measurements, is_vector: bool) -> float:
+    scales = [row.gradient_scale for row in audit.trained if (len(row.shape) < 2) == is_vector]
+    scales = [scale for scale in scales if scale > 0]
+    return median(scales) if scales else 0.0
+
+
+def _is_rounding(row: Row, usual: float) -> bool:
+    return row.small_scale < 1e-3 * max(row.gradient_scale, usual)
+
+
+def long_memory(audit: Measurements) -> Iterator[Observation]:
+    """1/(1 − β₂) steps are more than the run has: the second moment is the mean of all squares, the first ones too."""
+    rows = [row for row in audit.trained if 1 / (1 - row.beta2) > audit.run_steps]
+    if rows:
+        text = (
+            f"beta2 = {rows[0].beta2:g} remembers {1 / (1 - rows[0].beta2):.0f} steps, and the run has "
+            f"{audit.run_steps:.0f}: large gradients of its start keep steps small to its end."
+        )
+        remedy = f"Take beta2 = {max(0.9, 1 - 10 / audit.run_steps):.3g}, which forgets within a tenth of the run."
+        yield about(rows, Severity.REMARK, 1.0, text, remedy)
+
+
+def muon_elsewhere(audit: Measurements) -> Iterator[Observation]:
+    """Muon makes the step of a matrix orthogonal.  Rows of a table, or of a head as large as a table, are looked up one
+    by one, and a vector is no matrix: for these it is not meant."""
+    tables = {row.shape for row in audit.rows if row.is_embedding}
+    rows = [
+        row for row in audit.trained
+        if row.orthogonal and (row.is_embedding or len(row.shape) < 2 or row.shape in tables or row.is_head)
+    ]  # fmt: skip
+    if rows:
+        what = "a table" if rows[0].is_embedding else "a vector" if len(rows[0].shape) < 2 else "a head"
+        text = f"{rows[0].optimizer} trains {rows[0].parameter}, {what}; it is meant for hidden matrices."
+        remedy = "Train embeddings, the head, gains and biases with AdamW."
+        yield about(rows, Severity.WARNING, len(rows), text, remedy)
