@@ -104,8 +104,8 @@ class Audit(Measurements):
 
         >>> import torch, scaleinv
         >>> layer = torch.nn.Linear(4, 3)
-        >>> print(scaleinv.audit(layer, torch.optim.SGD(layer.parameters(), lr=1e-3)).text().splitlines()[0])
-        2 tensors with 15 coordinates, trained by SGD; 0 findings
+        >>> print(scaleinv.audit(layer, torch.optim.Adam(layer.parameters(), lr=1e-3)).text().splitlines()[0])
+        2 tensors with 15 coordinates, trained by Adam; 0 findings
         """
         return as_text(self, self.findings, width=width, folded=folded)
 

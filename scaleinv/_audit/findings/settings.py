@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from statistics import median
 
 from scaleinv._audit.findings.finding import Observation, Severity
-from scaleinv._audit.findings.wording import about, brief, by_group, names_of, norms_of, other_tensors
+from scaleinv._audit.findings.wording import about, brief, names_of, norms_of, other_tensors
 from scaleinv._audit.measurements import Measurements
 from scaleinv._audit.row import Row
 from scaleinv._report import percent
@@ -31,7 +31,7 @@ def lr_is_zero(audit: Measurements) -> Iterator[Observation]:
         text = "lr is 0: nothing moves at this step, as at the start of a warm-up or the end of a schedule."
         yield Observation(Severity.REMARK, text, names_of(rows), 1e3, "Step the scheduler, if this is neither.")
     elif rows:
-        text = f"lr is 0 for {len(rows)} of {len(audit.trained)} tensors, which do not move: {by_group(rows)}."
+        text = f"lr is 0 for {len(rows)} of {len(audit.trained)} tensors, which do not move: {brief(names_of(rows))}."
         yield Observation(Severity.REMARK, text, names_of(rows), 1e3, "Freeze them, if they are not to move.")
 
 
@@ -88,9 +88,7 @@ def most_below_eps(audit: Measurements) -> Iterator[Observation]:
         )
         if len(rows) > 1:
             have = "has" if len(rows) == 2 else "have"
-            text += (
-                f" {other_tensors(len(rows) - 1)} {have} more than {percent(least)} below eps: {by_group(rows[1:])}."
-            )
+            text += f" {other_tensors(len(rows) - 1)} {have} more than {percent(least)} below eps."
         remedy = "Lower eps, or undo what makes the gradients small, such as a loss divided twice."
         if audit.clipped:
             text += f" Clipping makes them small: {norms_of(audit)}."

@@ -12,10 +12,10 @@ _MOST = 6  # patterns of names that a sentence writes out; ``Finding.parameters`
 
 
 def about(rows: Sequence[Row], severity: Severity, size: float, text: str, remedy: str = "") -> Observation:
-    """A sentence about the first of the rows, with the number and the names of the others."""
+    """A sentence about the first of the rows, with the number of the others."""
     others = len(rows) - 1
     if others:
-        text += f" {other_tensors(others)} {'is' if others == 1 else 'are'} affected too: {by_group(rows[1:])}."
+        text += f" {other_tensors(others)} {'is' if others == 1 else 'are'} affected too."
     return Observation(severity, text, names_of(rows), size, remedy)
 
 
@@ -33,20 +33,6 @@ def optimizers_of(rows: Iterable[Row]) -> str:
 
 def norms_of(audit: Measurements) -> str:
     return f"the gradient norm is {audit.gradient_norm:.3g}, max_norm is {audit.max_norm:.3g}"
-
-
-def by_group(rows: Sequence[Row]) -> str:
-    """The names of rows, group by group where there are several groups."""
-    groups: dict[tuple[str, int], list[str]] = {}
-    for row in rows:
-        groups.setdefault((row.optimizer, row.group), []).append(row.parameter)
-    if len(groups) == 1:
-        return brief(*groups.values())
-    several = len({optimizer for optimizer, _ in groups}) > 1
-    return "; ".join(
-        f"group {number}{f' of {optimizer}' if several else ''}: {brief(names)}" if optimizer else brief(names)
-        for (optimizer, number), names in groups.items()
-    )
 
 
 def brief(names: Sequence[str]) -> str:

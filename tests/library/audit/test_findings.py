@@ -70,7 +70,7 @@ def test_strong_decay_is_the_first_finding():
     assert "; under noise its RMS goes from 0.1 to 0.0" in text
     gradients(model)
     coupled = first(model, optim.Adam(model.parameters(), weight_decay=50.0))
-    assert re.match(r"weight decay is \d+ % of \S+'s gradient\. \d other tensors are affected too: ", coupled)
+    assert re.match(r"weight decay is \d+ % of \S+'s gradient\. \d other tensors are affected too\.", coupled)
     model.zero_grad()
     gradients(model)
     assert first(model, adamw(model, lr=1e-2, weight_decay=50.0)).startswith("weight decay is ")
@@ -214,8 +214,8 @@ def test_gradients_that_are_not_finite_are_the_first_finding():
 def test_a_finding_counts_the_other_tensors():
     for others, sentence in (
         (0, ""),
-        (1, " 1 other tensor is affected too: 1.bias."),
-        (2, " 2 other tensors are affected too: 1.bias, 3.weight."),
+        (1, " 1 other tensor is affected too."),
+        (2, " 2 other tensors are affected too."),
     ):
         model = models.mlp(depth=2)
         optimizer = optim.AdamW([*model.parameters()][others + 1 :])

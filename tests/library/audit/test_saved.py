@@ -73,7 +73,9 @@ def test_what_is_in_doubt_is_not_guessed(tmp_path):
     inner = [*model[3].parameters(), *model[7].parameters()]  # model[5] has the same shapes as model[3]
     for optimizer in (optim.AdamW(inner), optim.SGD([{"params": [p]} for p in inner], 0.1), optim.SGD(inner, 0.1)):
         saved(tmp_path, *trained(model, optimizer))
-        with pytest.raises(ValueError, match="fit the 8 tensors of the model in several ways: '.*could be exchanged.*named_parameters"):
+        with pytest.raises(
+            ValueError, match="fit the 8 tensors of the model in several ways: '.*could be exchanged.*named_parameters"
+        ):
             loaded(tmp_path, type(optimizer))
     saved(tmp_path, model, trained(model, optim.AdamW(model[7].parameters()))[1])
     assert [row.status for row in loaded(tmp_path, optim.AdamW).rows] == ["frozen"] * 6 + ["trained"] * 2
