@@ -142,6 +142,8 @@ class Units:
         kept: the same → the value with which the units were measured, and hold while it stays, as an exponent does.
         at_zero: the same → the units where it is 0, if they are others: a 0 may switch something off.
         midway: why a training cannot be rescaled in its middle; empty if it can.
+        not_for: a kind of parameters for which the units do not hold, in words such as "at zero" → the share by which
+            rescaled runs deviate there.
 
     >>> import torch, scaleinv
     >>> from scaleinv.units import ONE, G, W
@@ -158,6 +160,7 @@ class Units:
     kept: Mapping[str, float] = field(default_factory=dict)
     at_zero: Mapping[str, "Units"] = field(default_factory=dict)
     midway: str = ""
+    not_for: Mapping[str, float] = field(default_factory=dict)
 
     def unit_to_convert(self, key: str, value: Any) -> Unit | None:
         """The unit to convert a hyperparameter by that has none itself, or an entry such as ``eps[1]``; None for none.

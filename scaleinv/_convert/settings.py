@@ -46,7 +46,8 @@ def convert(
         TypeError: if ``hyperparameters`` is not a dict, a value or scale is not a number, or ``change`` is not a
             ``Change``.
         ValueError: if a scale is not positive and finite, the optimizer or a hyperparameter is unknown or has no known
-            unit, weight or loss is passed besides ``change``, or a result leaves the range of floats.
+            unit, its units do not hold for all kinds of parameters (``not_for``), weight or loss is passed besides
+            ``change``, or a result leaves the range of floats.
 
     >>> import torch, scaleinv
     >>> scaleinv.convert(torch.optim.Adam, {"lr": 1e-3}, weight=10)
@@ -57,6 +58,11 @@ def convert(
         weight, loss = check_change(change, weight, loss)
     _check_mapping(hyperparameters)
     units = units_of(optimizer_class, hyperparameters)
+    if units.not_for and not weight == loss == 1:
+        raise ValueError(
+            f"optimizer_class: its units do not hold for parameters {', or '.join(units.not_for)}; rescale a model and "
+            "its optimizer (scaleinv.rescale), which sees whether there are any"
+        )
     defaults = defaults_of(optimizer_class)
     _check_names(hyperparameters, {*defaults, *units.hyperparameters})
     converted = convert_values({**defaults, **hyperparameters}, units, weight, loss)

@@ -30,10 +30,11 @@ from scaleinv._infer.exponents import FIT, Exponents
 from scaleinv._infer.midway import fault_midway
 from scaleinv._infer.outcome import Outcome
 from scaleinv._infer.probes import Probe, in_range, switched_on, value_that_matters
-from scaleinv._infer.problem import LONG, STEPS, isolated
+from scaleinv._infer.problem import LONG, STEPS
 from scaleinv._infer.result import InferredUnits, Measured, result_of
 from scaleinv._infer.runs import ByName, Runner, runner_of
 from scaleinv._infer.sensitivities import Differentiation
+from scaleinv._infer.training import isolated
 from scaleinv._infer.trial import unit_by_trial, usual_units
 from scaleinv._infer.verify import Bench, Candidate, verified
 

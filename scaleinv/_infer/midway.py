@@ -9,8 +9,9 @@ import torch
 
 from scaleinv._hyperparameters import Values
 from scaleinv._infer.deviation import ROUNDING, apart
-from scaleinv._infer.problem import Scale
+from scaleinv._infer.kinds import kinds_for
 from scaleinv._infer.runs import UP_AND_DOWN, Runner
+from scaleinv._infer.training import Scale
 from scaleinv._reparam import plan_conversion
 from scaleinv.units import Units
 
@@ -18,15 +19,23 @@ from scaleinv.units import Units
 def fault_midway(runner: Runner, values: Values, units: Units) -> str:
     """Why a run does not continue when loss and parameters are rescaled in its middle; empty if it does."""
     runner = runner.most_precise(values)
-    plain = runner.reference(values).trajectory
+    runners = [runner, *(runner.on(kind) for kind in kinds_for(runner) if kind not in units.not_for)]
+    if all(_continues(each, values, units) for each in runners):
+        return ""
+    return "it keeps state that is not in optimizer.state or param_groups, in the old units"
+
+
+def _continues(runner: Runner, values: Values, units: Units) -> bool:
+    """Whether a run continues the same at other scales; True where ``rescale`` refuses it too, and says why."""
+    plain = runner.trajectory(values)
     for scale in (scale for scales in UP_AND_DOWN.values() for _, scale in scales):
         change = _Change(scale, units)
-        changed = runner.changed_midway(values, change)
-        if change.refused:
-            return ""  # rescale refuses it too, and says why
+        changed = None if plain is None else runner.changed_midway(values, change)
+        if plain is None or change.refused:
+            return True
         if changed is None or apart(plain, changed) > ROUNDING:
-            return "it keeps state that is not in optimizer.state or param_groups, in the old units"
-    return ""
+            return False
+    return True
 
 
 class _Change:
@@ -38,7 +47,7 @@ class _Change:
     def __call__(self, optimizer: Any, parameters: list[torch.nn.Parameter]) -> Scale:
         weights = dict.fromkeys(parameters, self.scale.weight)
         try:
-            conversion = plan_conversion(optimizer, weights, self.scale.loss, self.units)
+            conversion = plan_conversion(optimizer, weights, self.scale.loss, self.units, with_schedulers=False)
         except (TypeError, ValueError):
             self.refused = True
             raise

@@ -24,6 +24,7 @@ class Outcome:
     stand_ins: ByName = field(default_factory=dict)
     kept: dict[str, float] = field(default_factory=dict)
     at_zero: dict[str, "Outcome"] = field(default_factory=dict)
+    not_for: dict[str, float] = field(default_factory=dict)
 
     @property
     def consistent(self) -> bool:

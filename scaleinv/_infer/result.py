@@ -18,9 +18,10 @@ class InferredUnits(Units):
     """Units measured by ``infer_units``, and what supports them.
 
     Attributes:
-        hyperparameters, state, reason, defaults: as in ``Units``.
+        hyperparameters, state, reason, defaults, not_for: as in ``Units``.
         verdict: "bitwise" (rescaled runs agree bit for bit), "rounding" (they agree to 1e-9, if need be once the low
-            precision in which the optimizer computes inside is replaced by float64), or "inconsistent".
+            precision in which the optimizer computes inside is replaced by float64), or "inconsistent", if only for
+            some parameters (``not_for``).
         residual: for "inconsistent", the share of the run that no choice of units explains; else the largest
             deviation of a rescaled run, 0 when bitwise.
         undetermined: hyperparameters without effect in any probe, or not told apart; their unit is None, and
@@ -53,6 +54,7 @@ class InferredUnits(Units):
     def __str__(self) -> str:
         notes = {"bitwise": "verified bit for bit", "rounding": f"verified to {self.residual:.0e}"}
         lines = [f"{self.name}: {notes.get(self.verdict, f'inconsistent, residual {self.residual:.2g}')}"]
+        lines[0] += f" for parameters {', or '.join(self.not_for)}" if self.not_for else ""
         for name, unit in self.hyperparameters.items():
             texts = [self.unit_text(key, each) for key, each in entries_of(name, unit)]
             lines.append(f"  {name:<26}{', '.join(texts)}")
@@ -125,10 +127,10 @@ def result_of(measured: Measured, outcome: Outcome) -> InferredUnits:
     return InferredUnits(
         hyperparameters=units,
         state=outcome.state,
-        reason=outcome.reason,
+        reason=f"{_exceptions(outcome.not_for)} {outcome.reason}".strip(),
         defaults=defaults,
-        verdict=outcome.verdict,
-        residual=outcome.residual,
+        verdict="inconsistent" if outcome.not_for else outcome.verdict,
+        residual=max([outcome.residual, *outcome.not_for.values()]),
         undetermined=outcome.undetermined,
         inconsistent=outcome.inconsistent,
         suspect=outcome.suspect,
@@ -140,8 +142,14 @@ def result_of(measured: Measured, outcome: Outcome) -> InferredUnits:
             key: result_of(replace(measured, values=with_entry(values, key, 0.0)), at_zero)
             for key, at_zero in outcome.at_zero.items()
         },
+        not_for=outcome.not_for,
         name=measured.name,
     )
+
+
+def _exceptions(not_for: Mapping[str, float]) -> str:
+    kinds = [f"{kind} (by {share:.2g})" for kind, share in not_for.items()]
+    return f"Runs deviate for parameters {', or '.join(kinds)}; for others the units hold." if kinds else ""
 
 
 def _unit(key: str, value: Any, units: ByName) -> Any:

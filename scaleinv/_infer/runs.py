@@ -3,7 +3,7 @@
 from contextlib import nullcontext
 from functools import partial
 from itertools import product
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -12,7 +12,8 @@ from scaleinv._entries import entries, get_entry, with_entry
 from scaleinv._hyperparameters import Factory, Values
 from scaleinv._infer.deviation import COARSE, Deviation, apart, moves
 from scaleinv._infer.precision import LowPrecisionWatch, Precision, in_float64
-from scaleinv._infer.problem import KINDS, LONG, STEPS, Interface, Midway, Run, Scale, run
+from scaleinv._infer.problem import LONG, STEPS
+from scaleinv._infer.training import KINDS, Interface, Midway, Run, Scale, Setup, run
 from scaleinv.units import Unit
 
 POWER = 12  # rescaled runs are rescaled by 2^±12: exponents in halves, thirds, quarters and sixths stay exact
@@ -26,25 +27,23 @@ ByName = dict[str, Unit]  # a hyperparameter, or an entry such as betas[0] → i
 
 
 class Runner:
-    """Runs an optimizer on the probing problem, for a number of steps, in a precision."""
+    """Runs an optimizer on a problem, for a number of steps, in a precision."""
 
-    def __init__(
-        self, factory: Factory, interface: Interface, steps: int = STEPS, precision: Precision = nullcontext
-    ) -> None:
-        self.factory, self.interface, self.steps, self.precision = factory, interface, steps, precision
+    def __init__(self, factory: Factory, setup: Setup, steps: int = STEPS, precision: Precision = nullcontext) -> None:
+        self.factory, self.setup, self.steps, self.precision = factory, setup, steps, precision
         self._runs: dict[tuple, Run | None] = {}
-        self._in_float64: dict[bool, Runner] = {}
+        self._others: dict[tuple, Runner] = {}
 
     def run(self, values: Values, scale: Scale = AS_IS, steps: int | None = None) -> Run:
         """A new run; raises whatever the optimizer raises."""
         with self.precision():
-            return run(partial(self.factory, **values), self.interface, scale, steps or self.steps)
+            return run(partial(self.factory, **values), self.setup, scale, steps or self.steps)
 
     def changed_midway(self, values: Values, midway: Midway) -> Tensor | None:
         """The trajectory of a run whose scale changes in its middle; None where the optimizer raises."""
         try:
             with self.precision():
-                return run(partial(self.factory, **values), self.interface, AS_IS, self.steps, midway).trajectory
+                return run(partial(self.factory, **values), self.setup, AS_IS, self.steps, midway).trajectory
         except Exception:  # whatever a third party's step may raise
             return None
 
@@ -87,13 +86,21 @@ class Runner:
 
     def in_float64(self, promote: bool) -> "Runner":
         """The same runs in float64; with ``promote``, low precisions inside the optimizer are replaced too."""
-        if promote not in self._in_float64:
-            precision = partial(in_float64, promote)
-            self._in_float64[promote] = Runner(self.factory, self.interface, self.steps, precision)
-        return self._in_float64[promote]
+        return self._other(self.setup, partial(in_float64, promote), "in float64", promote)
+
+    def on(self, kind: str) -> "Runner":
+        """Runs of a parameter of another kind, in the same precision."""
+        return self._other(self.setup._replace(kind=kind), self.precision, "on", kind)
+
+    def _other(self, setup: Setup, precision: Precision, *key: Any) -> "Runner":
+        if key not in self._others:
+            self._others[key] = Runner(self.factory, setup, self.steps, precision)
+        return self._others[key]
 
     def most_precise(self, values: Values) -> "Runner":
-        """The same runs with as much of ``in_float64`` as the optimizer bears."""
+        """The same runs with as much of ``in_float64`` as the optimizer takes."""
+        if self.setup.interface.dtype != torch.float64:
+            return self
         with LowPrecisionWatch() as watch:
             self.run(values)
         for promote in (True, False) if watch.seen else (False,):
@@ -133,15 +140,19 @@ def runner_of(factory: Factory, values: Values) -> Runner:
         ValueError: if no interface works, or if two equal runs differ.
     """
     errors: dict[str, str] = {}
-    for promote, kind, closure in product((False, True), KINDS, (False, True)):
-        runner = Runner(factory, Interface(kind, closure, promote))
+    interfaces = [
+        *(Interface(kind, closure, promote) for promote, kind, closure in product((False, True), KINDS, (False, True))),
+        *(Interface(kind, closure, False, torch.float32) for kind, closure in product(KINDS, (False, True))),
+    ]
+    for interface in interfaces:
+        runner = Runner(factory, Setup(interface))
         try:
             trajectory = runner.run(values).trajectory
             if not trajectory.isfinite().all():
                 raise FloatingPointError("the run is not finite")
             again = runner.run(values).trajectory
         except Exception as error:  # whatever a third party's constructor or step may raise
-            errors.setdefault(f"{type(error).__name__}: {error}", str(runner.interface))
+            errors.setdefault(f"{type(error).__name__}: {error}", str(interface))
             continue
         if not torch.equal(trajectory, again):
             raise ValueError(
@@ -150,11 +161,11 @@ def runner_of(factory: Factory, values: Values) -> Runner:
             )
         return _until_it_moves(runner, values)
     reasons = "; ".join(f"{reason} ({interface})" for reason, interface in errors.items())
-    raise ValueError(f"factory={factory!r} could not be run with {values}: {reasons}")
+    raise ValueError(f"factory={factory!r} could not be run: {reasons}. It was called with {values}")
 
 
 def _until_it_moves(runner: Runner, values: Values) -> Runner:
     for steps in (STEPS, 4 * STEPS, LONG):
         if moves(runner.trajectory(values, steps=steps)):
-            return runner if steps == STEPS else Runner(runner.factory, runner.interface, steps)
+            return runner if steps == STEPS else Runner(runner.factory, runner.setup, steps)
     return runner

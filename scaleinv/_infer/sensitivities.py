@@ -8,8 +8,8 @@ from torch import Tensor
 
 from scaleinv._entries import get_entry, with_entry
 from scaleinv._hyperparameters import Values
-from scaleinv._infer.problem import Scale
 from scaleinv._infer.runs import AS_IS, Runner
+from scaleinv._infer.training import Scale
 
 STEP = 1e-5  # of the central differences, in log h: truncation 1e-10, rounding 1e-11
 STILL = 1e-4  # of the length of the coordinate that moves most: what moves less counts as if it moved that far

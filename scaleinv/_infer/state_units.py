@@ -1,8 +1,9 @@
 """The units of an optimizer's state, read off from its ratios between rescaled runs."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from fractions import Fraction
+from itertools import product
 from typing import Any
 
 import torch
@@ -14,11 +15,11 @@ from scaleinv.units import Unit
 Exponent = Fraction | None  # None for a change that is not a power of the scale
 
 
-def state_units(runs: RescaledRuns) -> ByName:
+def state_units(all_runs: Iterable[RescaledRuns]) -> ByName:
     """The unit of every state buffer, and of every number that the optimizer keeps in a parameter group, that has the
-    same one for all parameters."""
+    same one for all parameters, in all of these runs."""
     exponents: dict[str, tuple[set[Exponent], set[Exponent]]] = {}  # name → a set for the loss, one for the parameters
-    for axis in (0, 1):
+    for runs, axis in product(all_runs, (0, 1)):
         for name, exponent in _exponents_by_buffer(runs, axis):
             exponents.setdefault(name, (set(), set()))[axis].update(exponent)
     single = {name: (_single(loss), _single(weight)) for name, (loss, weight) in exponents.items()}

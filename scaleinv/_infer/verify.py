@@ -6,6 +6,7 @@ from typing import NamedTuple
 from scaleinv._entries import get_entry, with_entry
 from scaleinv._hyperparameters import Values
 from scaleinv._infer.deviation import COARSE, ROUNDING, Deviation
+from scaleinv._infer.kinds import kinds_that_deviate, runs_of_kinds
 from scaleinv._infer.outcome import Outcome
 from scaleinv._infer.probes import Probe, value_that_matters
 from scaleinv._infer.problem import LONG, STEPS
@@ -143,6 +144,7 @@ class _Verification:
         )
 
     def confirmed(self, candidate: Candidate, whole: _Whole, shares: dict[str, float]) -> Outcome:
+        given, base = self.bench.given, self.bench.base
         units, inconsistent = candidate.determined, candidate.inconsistent
         residual = max(whole.deviation.share, *shares.values(), self.low_precision)
         undetermined = tuple(key for key in self.bench.keys if key not in units and key not in inconsistent)
@@ -157,13 +159,18 @@ class _Verification:
             " ".join(reasons),
             units=units,
             # where hyperparameters are not told apart, the state depends on how they share a unit: as stand-ins do
-            state={name: unit for name, unit in state_units(whole.runs).items() if name not in self.bench.given},
+            state={name: unit for name, unit in self._state(candidate, whole).items() if name not in given},
             stand_ins={key: candidate.units.get(key, ONE) for key in undetermined},
             kept=self._kept(candidate),
             undetermined=undetermined,
             inconsistent=inconsistent,
             probed=self._probed(candidate),
+            not_for=kinds_that_deviate(self.bench.runner, self.bench.exact, (given, base), candidate.units),
         )
+
+    def _state(self, candidate: Candidate, whole: _Whole) -> ByName:
+        """The units of the state, which may have other buffers for parameters of other kinds."""
+        return state_units([whole.runs, *runs_of_kinds(self.bench.runner, self.bench.base, candidate.units)])
 
     def _kept(self, candidate: Candidate) -> dict[str, float]:
         """key → value, of what is inconsistent when changed, but matters as it is, where the whole runs agree."""
