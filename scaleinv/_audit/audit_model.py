@@ -6,8 +6,8 @@ Steps are relative to the tensor, RMS(Δw)/RMS(w): that is what an lr in the uni
 
 import inspect
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -15,6 +15,7 @@ import torch
 from rich.console import Group
 from torch import nn
 
+from scaleinv._audit.document import document
 from scaleinv._audit.findings import Finding, findings_of
 from scaleinv._audit.laws_of import stepping_class
 from scaleinv._audit.loss_scale import loss_scale
@@ -25,6 +26,7 @@ from scaleinv._audit.places import Place, held_by, places_of
 from scaleinv._audit.report import as_text, audit_report
 from scaleinv._audit.row import row_of, row_of_untrained
 from scaleinv._audit.run_steps import steps_of
+from scaleinv._audit.settings import check_mutes, is_muted, project_settings
 from scaleinv._audit.training import Training
 from scaleinv._audit.unregistered import Unregistered, unregistered
 from scaleinv._audit.unwrapped import scaler_of, unwrapped
@@ -44,6 +46,7 @@ Optimizers: TypeAlias = torch.optim.Optimizer | Sequence[torch.optim.Optimizer]
 Recorders: TypeAlias = Recorder | Sequence[Recorder]
 
 
+@dataclass(frozen=True, repr=False)
 class Audit(Measurements):
     """The result of ``audit``.  Prints as a report in a terminal, and shows as one in a notebook.
 
@@ -54,6 +57,8 @@ class Audit(Measurements):
         max_norm: as passed to ``audit``; NaN where it was not.
         clipped: whether the gradient is clipped: its norm is at max_norm or beyond.
         other_tensors: how many tensors the optimizers hold that the model does not have.
+        mute: as passed to ``audit``, or as the project sets it.
+        muted: the findings that ``mute`` takes away.
 
     >>> import torch, scaleinv
     >>> layer = torch.nn.Linear(4, 3)
@@ -64,9 +69,30 @@ class Audit(Measurements):
     0.001
     """
 
+    mute: tuple[str, ...] = ()
+
+    @cached_property
+    def _all_findings(self) -> list[Finding]:
+        return findings_of(self)
+
     @cached_property
     def findings(self) -> list[Finding]:
-        return findings_of(self)
+        return [finding for finding in self._all_findings if not is_muted(finding, self.mute)]
+
+    @cached_property
+    def muted(self) -> list[Finding]:
+        return [finding for finding in self._all_findings if is_muted(finding, self.mute)]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Summary, findings and rows as plain data, for JSON: None where a number is not known or not finite.
+
+        >>> import json, torch, scaleinv
+        >>> layer = torch.nn.Linear(4, 3)
+        >>> result = scaleinv.audit(layer, torch.optim.AdamW(layer.parameters(), lr=1e-3))
+        >>> json.loads(json.dumps(result.as_dict()))["rows"][0]["parameter"]
+        'weight'
+        """
+        return document(self, self.findings, self.muted)
 
     def flat(self) -> dict[str, float]:
         """A dict from "column/parameter" to a finite float, for a logger; what is not known is left out."""
@@ -130,6 +156,7 @@ def audit(  # noqa: PLR0913 (its options are its API)
     max_norm: float | None = None,
     scaler: Any = None,
     steps: Any = None,
+    mute: Collection[str] | None = None,
 ) -> Audit:
     """Show how large each parameter is and how far a step moves it, what decides that, and what is unusual.
 
@@ -145,14 +172,17 @@ def audit(  # noqa: PLR0913 (its options are its API)
         scaler: the ``GradScaler`` that scales the loss, or the factor: gradients that it has not unscaled yet are
             divided by it.  It is not known between ``scaler.update()`` and ``zero_grad()``.
         steps: how many steps the run has, or a scheduler that knows, to compare them with beta2's memory.
+        mute: findings that are known and meant, each as "kind", or as "kind:pattern" if all names of its parameters
+            match the pattern, such as "much_decay:*.bias"; "*" is any kind.  They are counted, not shown.  By default
+            those in the table ``[tool.scaleinv]`` of the pyproject.toml in the current folder or above it.
 
     Returns:
         An ``Audit``.
 
     Raises:
-        TypeError: if an argument is not a module, optimizer, recorder, ``Units`` or number.
-        ValueError: if a parameter has no numbers, an optimizer holds none of the model's, two hold the same, or
-            max_norm, scaler or steps is not positive and finite.
+        TypeError: if an argument is not a module, optimizer, recorder, ``Units``, number or list of strings.
+        ValueError: if a parameter has no numbers, an optimizer holds none of the model's, two hold the same,
+            max_norm, scaler or steps is not positive and finite, or a kind in mute is not known.
 
     Model, optimizer and random state stay as they are.  It copies one block of a tensor at a time, with its gradient
     and its state; a whole tensor for Adafactor and Muon, whose steps depend on all of it.  Where parameters are
@@ -170,6 +200,7 @@ def audit(  # noqa: PLR0913 (its options are its API)
     for each in recorders:
         if not isinstance(each, Recorder):
             raise TypeError(f"recorder={each!r} is not a scaleinv.Recorder; pass one of this training, or a list")
+    mute = project_settings().mute if mute is None else check_mutes(mute)
     wrapped = _listed(optimizer)
     optimizers = [unwrapped(each) for each in wrapped]
     held = held_by(optimizers, places)
@@ -183,7 +214,7 @@ def audit(  # noqa: PLR0913 (its options are its API)
         run_steps=steps_of(steps),
         unregistered=unregistered(model, [*held.groups, *held.others]),
     )
-    return audit_places(places, optimizers, units=units, context=context)
+    return replace(audit_places(places, optimizers, units=units, context=context), mute=mute)
 
 
 @dataclass(frozen=True)

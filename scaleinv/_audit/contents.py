@@ -55,7 +55,8 @@ class Contents:
         names = ", ".join(dict.fromkeys(row.optimizer for row in trained))
         norm = "" if math.isnan(self.audit.gradient_norm) else f"; gradient norm {self.audit.gradient_norm:.3g}"
         tensors = f"{_count(len(trained), 'tensor')} with {coordinates:,} coordinates"
-        return f"{tensors}, trained by {names}{norm}; {_count(len(self.findings), 'finding')}"
+        muted = f", {len(self.audit.muted)} muted" if self.audit.muted else ""
+        return f"{tensors}, trained by {names}{norm}; {_count(len(self.findings), 'finding')}{muted}"
 
     @cached_property
     def _folds(self) -> list[Fold]:

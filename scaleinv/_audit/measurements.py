@@ -42,6 +42,11 @@ class Measurements:
         return self.gradient_norm >= 0.999 * self.max_norm  # clipped already, it is a little below
 
     @property
+    def muted(self) -> Sequence[object]:
+        """Findings that are not shown; an ``Audit`` may have some."""
+        return ()
+
+    @property
     def trained(self) -> list[Row]:
         """The rows of the parameters that an optimizer trains."""
         return [row for row in self.rows if row.status == "trained"]

@@ -123,8 +123,12 @@ def test_an_inconsistent_optimizer_is_reported_with_status_0(command):
     [
         ("nosuch.Name", ["nosuch.Name: ", "No module named 'nosuch'", "package.module.Name"]),
         ("broken.Name", ["broken.Name: ", "no_such_module_at_all"]),
-        ("torch.optim.AdamX", ["torch.optim.AdamX: ", "no attribute 'AdamX'", "package.module.Name"]),
-        ("--lr 1e-3 AdamW", ["1e-3: ", "package.module.Name"]),
+        ("torch.optim.AdamX", ["torch.optim.AdamX: ", "no attribute 'AdamX'", "package.module.Name", "torch.optim.Ad"]),
+        ("adamw", ["no attribute 'adamw'", "did you mean torch.optim.AdamW?"]),
+        ("torch.optim.adamw", ["torch.optim.adamw: ", "did you mean torch.optim.AdamW?"]),
+        ("torch.optim.Optimizers", ["no attribute 'Optimizers'", "package.module.Name"]),
+        ("adam_w", ["adam_w: ", "no attribute 'adam_w'", "did you mean torch.optim.AdamW?"]),
+        ("--lr 1e-3 AdamW", ["name the optimizer first, as in units torch.optim.AdamW --lr 1e-3"]),
         ("torch.nn.Linear", ["torch.nn.Linear is not an optimizer", "give one such as torch.optim.AdamW"]),
         ("torch.nn", ["torch.nn is not an optimizer", "give one such as torch.optim.AdamW"]),
         ("AdamW 1e-3", ["'1e-3' follows no name", "--name value"]),
@@ -134,7 +138,8 @@ def test_an_inconsistent_optimizer_is_reported_with_status_0(command):
         ("AdamW --betas 0.9,1e999", ["betas[1]=inf is not finite"]),
         ("AdamW --lr abc", ["AdamW could not be run with lr='abc': TypeError: ", "pass what it needs"]),
         ("AdamW --lr -1", ["AdamW could not be run with lr=-1: ValueError: Invalid learning rate"]),
-        ("AdamW --weigth_decay 0.1", ["unexpected keyword argument 'weigth_decay'", "weigth_decay=0.1"]),
+        ("AdamW --weigth_decay 0.1", ["--weigth-decay is unknown", "did you mean --weight-decay?"]),
+        ("AdamW --weight 8", ["--weight is unknown: no hyperparameter of AdamW"]),
         ("mine.Needs --lr 0.1", ["mine.Needs could not be run with lr=0.1", "'total_steps'", "--name value"]),
         (
             "mine.talks",
@@ -220,7 +225,11 @@ def test_a_change_is_converted_with_its_reason(command, words, reason, rows, not
         ("AdamW --gain 0", ["factor=0 is not a scale"]),
         ("AdamW --gain 1/sqrt(0)", ["gain='1/sqrt(0)'", "--gain 1/sqrt(512)"]),
         ("RAdam --loss-times 8", ["lr=0.001 has no known unit", "SGD's steps"]),
-        ("AdamW --weigth-decay 1 --gain 2", ["hyperparameters['weigth_decay'] is unknown"]),
+        ("AdamW --weigth-decay 1 --gain 2", ["--weigth-decay is unknown", "did you mean --weight-decay?"]),
+        ("SGD --weight 8", ["--weight is unknown: no hyperparameter of SGD and no change (--loss-times 8"]),
+        ("SGD --factor 8", ["--factor is unknown", "it takes --lr, --momentum"]),
+        ("--lr 1e-3 AdamW --gain 2", ["name the optimizer first, as in convert torch.optim.AdamW --lr 1e-3"]),
+        ("--nesterov SGD --gain 2", ["name the optimizer first"]),
         ("torch.nn.Linear --gain 2", ["torch.nn.Linear is not an optimizer"]),
     ],
 )
@@ -241,8 +250,8 @@ def test_help_has_an_example_that_works(command, capsys):
         assert ended.value.code == 0
         assert "scaleinv units OPTIMIZER" in text or "scaleinv convert OPTIMIZER" in text
         examples = [line for line in text.splitlines() if line.startswith("scaleinv") and "torch" in line]
-        assert len(examples) == 4 and not [example for example in examples if example not in err]
-    for example in examples[:3]:  # the last is an audit, of files
+        assert len(examples) == 5 and not [example for example in examples if example not in err]
+    for example in examples[:3]:  # the last two are audits, of files
         assert command(example.removeprefix("scaleinv "))[0] == 0
 
 

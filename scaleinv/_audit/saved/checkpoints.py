@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 import torch
 
-from scaleinv._audit.files import is_plain, load_parts, load_plain, load_safetensors
+from scaleinv._audit.saved.files import is_plain, load_parts, load_plain, load_safetensors
 
 Tensors: TypeAlias = Mapping[str, Any]
 OptimizerState: TypeAlias = Mapping[str, Any]

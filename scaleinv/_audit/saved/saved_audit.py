@@ -10,11 +10,11 @@ import torch
 from torch import nn
 
 from scaleinv._audit.audit_model import Audit, audit_places
-from scaleinv._audit.checkpoints import is_model, is_optimizer
-from scaleinv._audit.class_check import check_class, required_values
-from scaleinv._audit.matching import Group, Matches, Member, Saved, Shape, match_by_name, match_by_order
-from scaleinv._audit.outline import Outline, places_of_outline
 from scaleinv._audit.places import Place
+from scaleinv._audit.saved.checkpoints import is_model, is_optimizer
+from scaleinv._audit.saved.class_check import check_class, required_values
+from scaleinv._audit.saved.matching import Group, Matches, Member, Saved, Shape, match_by_name, match_by_order
+from scaleinv._audit.saved.outline import Outline, places_of_outline
 from scaleinv._reparam import is_saved_scale, saved_scale
 from scaleinv.known_optimizers import known_of
 from scaleinv.units import Units

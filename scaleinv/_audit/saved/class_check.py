@@ -25,7 +25,7 @@ def check_class(optimizer_class: type[torch.optim.Optimizer], saved: Mapping[str
         ValueError: if they do not; it names the classes of ``torch.optim`` that would fit.
 
     >>> import torch
-    >>> from scaleinv._audit.class_check import check_class
+    >>> from scaleinv._audit.saved.class_check import check_class
     >>> saved = torch.optim.AdamW([torch.zeros(2)]).state_dict()
     >>> check_class(torch.optim.AdamW, saved)
     """
@@ -42,7 +42,7 @@ def fitting_classes(saved: Mapping[str, Any]) -> list[str]:
     """The names of the classes of ``torch.optim`` that a state can be of, the likeliest first.
 
     >>> import torch
-    >>> from scaleinv._audit.class_check import fitting_classes
+    >>> from scaleinv._audit.saved.class_check import fitting_classes
     >>> fitting_classes(torch.optim.AdamW([torch.zeros(2)]).state_dict())
     ['AdamW', 'Adam']
     """

@@ -31,7 +31,7 @@ def build_outline(factory: Callable[[], Any], name: str) -> Outline:
         ValueError: if it fails.
 
     >>> import torch
-    >>> from scaleinv._audit.outline import build_outline
+    >>> from scaleinv._audit.saved.outline import build_outline
     >>> build_outline(lambda: torch.nn.Linear(4, 3), "make").model.weight.device
     device(type='meta')
     """

@@ -4,6 +4,7 @@ import json
 import math
 import re
 import textwrap
+import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -111,17 +112,26 @@ def _load(path: Path, ignored: Iterable[str]) -> Any:
         except OSError:
             raise
         except Exception as error:  # UnpicklingError, RuntimeError, ...
-            other = re.search(r"GLOBAL (\S+)", str(error))
-            reason = f"it contains {other[1]}" if other else textwrap.shorten(str(error), 200, placeholder=" ...")
             raise ValueError(
-                f"{path} cannot be loaded as tensors and plain data: {reason}; save state_dicts with torch.save"
+                f"{path} cannot be loaded as tensors and plain data: {_reason(error)}; save state_dicts with torch.save"
             ) from error
 
 
+def _reason(error: Exception) -> str:
+    """Why torch does not load a file, without its advice to load it all the same."""
+    other = re.search(r"GLOBAL (\S+)", str(error))
+    if other:
+        return f"it contains {other[1]}"
+    unpickling = re.search(r"WeightsUnpickler error:\s+(.+)", str(error))
+    return textwrap.shorten(unpickling[1] if unpickling else str(error), 200, placeholder=" ...")
+
+
 def _read(path: Path) -> Any:
-    try:
-        return torch.load(path, weights_only=True, map_location="cpu", mmap=True)
-    except RuntimeError as error:
-        if "mmap" not in str(error):
-            raise
-    return torch.load(path, weights_only=True, map_location="cpu")  # the format of torch before 1.6
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of pickle's newer protocols, which are refused where they matter
+        try:
+            return torch.load(path, weights_only=True, map_location="cpu", mmap=True)
+        except RuntimeError as error:
+            if "mmap" not in str(error):
+                raise
+        return torch.load(path, weights_only=True, map_location="cpu")  # the format of torch before 1.6

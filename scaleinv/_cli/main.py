@@ -1,0 +1,150 @@
+"""Words become a command, and its outcome a report and an exit status."""
+
+import argparse
+import contextlib
+import io
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from scaleinv._cli.outcome import Outcome
+from scaleinv._version import __version__
+
+DESCRIPTION = """\
+Measure an optimizer's units, convert its settings after a change, or audit a saved training.
+
+{prog} units torch.optim.AdamW --lr 1e-3 --betas 0.9,0.95
+{prog} units mypackage.MyOptimizer --lr 1e-3 --nesterov
+{prog} convert torch.optim.AdamW --lr 1e-3 --loss-times 8
+{prog} convert torch.optim.AdamW --lr 1e-3 --lora-alpha 16,64
+{prog} audit MODEL.pt OPTIMIZER.pt --optimizer torch.optim.AdamW
+{prog} audit checkpoint-500 --optimizer torch.optim.AdamW --model mypackage:make_model
+
+convert takes one of these changes:
+  --loss-times 8        the loss is multiplied by 8
+  --sum-over 512        the loss is summed over a batch of 512 instead of averaged
+  --lora-alpha 16,64    LoRA's α changes from 16 to 64, at the same rank
+  --gain 1/sqrt(512)    these weights now have a gain, of 1/√512 or of any number
+  --init-times 10       the module is initialised ten times as large
+
+Hyperparameters are numbers, tuples with commas, strings, or flags. The others have the optimizer's defaults.
+
+audit reads a file with model.state_dict() and one with optimizer.state_dict(), one file with both (Lightning's .ckpt,
+or your own), or a folder of the Trainer: tensors and plain data only. Findings that are meant are muted, by kind and
+by name of the parameter, with --mute or in the project's pyproject.toml:
+  [tool.scaleinv]
+  mute = ["much_decay:*.bias"]
+  fail-on = "fault"
+"""
+USAGES = {
+    "units": "{prog} units OPTIMIZER [--HYPERPARAMETER VALUE ...]",
+    "convert": "{prog} convert OPTIMIZER [--HYPERPARAMETER VALUE ...] --CHANGE VALUE",
+    "audit": "{prog} audit (MODEL.pt OPTIMIZER.pt | CHECKPOINT) --optimizer OPTIMIZER [OPTION ...]",
+}
+HELP = {
+    "units": "measure an optimizer's units",
+    "convert": "convert an optimizer's settings after a change",
+    "audit": "audit a saved training",
+}
+
+
+def run(prog: str = "scaleinv") -> None:
+    """Run the command in ``sys.argv`` and exit.
+
+    Output is UTF-8, because units have superscripts.  Optimizers are found in the current folder too.
+    """
+    sys.path.append(os.getcwd())
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(encoding="utf-8")
+    sys.exit(main(prog=prog))
+
+
+def main(arguments: Sequence[str] | None = None, *, prog: str = "scaleinv") -> int:
+    """Run a command and return its exit status.
+
+    Args:
+        arguments: the words after the program's name, by default those of ``sys.argv``.
+        prog: what the program is called in usage, help and errors.
+
+    Returns:
+        0 after a report; 1 after that of an audit with a finding that ``--fail-on`` names; 2 if the command is wrong.
+
+    Raises:
+        SystemExit: after ``--help`` and ``--version``, and for a missing argument or an unknown command.
+
+    >>> from scaleinv._cli import main
+    >>> main(["convert", "SGD", "--lr", "0.5", "--loss-times", "8"])  # doctest: +ELLIPSIS
+    For all parameters: the loss is 8 times as large, and so are its gradients.
+    ...
+    0
+    """
+    parser = _parser(prog)
+    words = sys.argv[1:] if arguments is None else arguments
+    options, rest = parser.parse_known_args(words)
+    if options.command is None:
+        parser.print_help(sys.stderr)
+        return 2
+    try:
+        with contextlib.redirect_stdout(sys.stderr):  # what third-party code prints is not part of the report
+            outcome = _outcome(options, words, rest)
+    except (ImportError, OSError, TypeError, ValueError) as error:
+        print(f"{prog} {options.command}: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    outcome.print()
+    return outcome.status
+
+
+def _parser(prog: str) -> argparse.ArgumentParser:
+    layout: dict[str, Any] = {
+        "description": DESCRIPTION.format(prog=prog),
+        "formatter_class": argparse.RawDescriptionHelpFormatter,
+        "allow_abbrev": False,
+    }
+    usages = {command: usage.format(prog=prog) for command, usage in USAGES.items()}
+    parser = argparse.ArgumentParser(prog=prog, usage="\n       ".join(usages.values()), **layout)
+    parser.add_argument("--version", action="version", version=f"scaleinv {__version__}")
+    subparsers = parser.add_subparsers(dest="command", metavar="{units,convert,audit}")
+    commands = {
+        command: subparsers.add_parser(command, help=text, prog=prog, usage=usages[command], **layout)
+        for command, text in HELP.items()
+    }
+    for command in ("units", "convert"):
+        text = "package.module.Name of a class, or of a function that makes an optimizer"
+        commands[command].add_argument("optimizer", metavar="OPTIMIZER", help=text)
+    _add_audit_arguments(commands["audit"])
+    return parser
+
+
+def _add_audit_arguments(audit: argparse.ArgumentParser) -> None:
+    audit.add_argument(
+        "paths", nargs="+", metavar="PATH", help="the model's file and the optimizer's, or one file or folder with both"
+    )
+    options = {
+        "--optimizer": ("OPTIMIZER", "package.module.Name of its class; once for each, where several train the model"),
+        "--model": ("PACKAGE:FUNCTION", "what makes the model, or the model and its optimizer, to know their order"),
+        "--mute": ("KIND[:PATTERN]", "do not show findings of a kind, for parameters whose names match a pattern"),
+    }
+    for name, (metavar, text) in options.items():
+        audit.add_argument(name, metavar=metavar, help=text, action="store" if name == "--model" else "append")
+    audit.add_argument("--infer", action="store_true", help="measure the optimizer's units if they are not known")
+    audit.add_argument("--json", action="store_true", help="print one JSON document instead of a report")
+    audit.add_argument(
+        "--fail-on", choices=["fault", "warning"], help="exit with 1 after a finding of this severity or a higher one"
+    )
+
+
+def _outcome(options: argparse.Namespace, words: Sequence[str], rest: Sequence[str]) -> Outcome:
+    if options.command == "audit":
+        from scaleinv._cli.audit_command import audit_outcome
+
+        return audit_outcome(options, rest)
+    if words[words.index(options.command) + 1].startswith("-"):
+        raise ValueError(f"name the optimizer first, as in {options.command} torch.optim.AdamW --lr 1e-3")
+    if options.command == "units":
+        from scaleinv._cli.units_command import units_outcome
+
+        return units_outcome(options.optimizer, rest)
+    from scaleinv._cli.convert_command import convert_outcome
+
+    return convert_outcome(options.optimizer, rest)
