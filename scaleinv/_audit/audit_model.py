@@ -172,9 +172,11 @@ def audit(  # noqa: PLR0913 (its options are its API)
         scaler: the ``GradScaler`` that scales the loss, or the factor: gradients that it has not unscaled yet are
             divided by it.  It is not known between ``scaler.update()`` and ``zero_grad()``.
         steps: how many steps the run has, or a scheduler that knows, to compare them with beta2's memory.
-        mute: findings that are known and meant, each as "kind", or as "kind:pattern" if all names of its parameters
-            match the pattern, such as "much_decay:*.bias"; "*" is any kind.  They are counted, not shown.  By default
-            those in the table ``[tool.scaleinv]`` of the pyproject.toml in the current folder or above it.
+        mute: findings that are known and meant, which are then counted, not shown: each as its kind; "kind:pattern",
+            such as "much_decay:*.bias", for those whose parameters all match the pattern; "kind<size", such as
+            "moves_unlike_the_rest<20", for those of a smaller ``Finding.size``; or "kind<size:pattern".  "*" is any
+            kind.  By default the ``mute`` in the table ``[tool.scaleinv]`` of the pyproject.toml in the current folder
+            or above it.
 
     Returns:
         An ``Audit``.

@@ -1,11 +1,12 @@
 """Which findings are muted: arguments, or the table ``[tool.scaleinv]`` of a project's pyproject.toml."""
 
+import math
 import tomllib
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from scaleinv._audit.findings import KINDS, Finding, Severity
 
@@ -17,7 +18,7 @@ class Settings:
     """What a project sets.
 
     Attributes:
-        mute: findings not to be shown, each as "kind" or "kind:pattern"; "*" is any kind.
+        mute: findings not to be shown, each as ``check_mutes`` takes them; "*" is any kind.
         fail_on: the severity from which the command fails; empty for none.
     """
 
@@ -66,7 +67,7 @@ def _settings(path: Path, table: Any) -> Settings:
 
 
 def check_mutes(mute: Any, name: str = "mute") -> tuple[str, ...]:
-    """The mutes, each "kind" or "kind:pattern".
+    """The mutes, each "kind", "kind<size", "kind:pattern" or "kind<size:pattern".
 
     Args:
         mute: a list of them.
@@ -74,23 +75,27 @@ def check_mutes(mute: Any, name: str = "mute") -> tuple[str, ...]:
 
     Raises:
         TypeError: if it is not a list of strings.
-        ValueError: if a kind is not one of ``KINDS``.
+        ValueError: if a kind is not one of ``KINDS``, or a size is not a number.
 
     >>> from scaleinv._audit.settings import check_mutes
-    >>> check_mutes(["much_decay", "*:head.*"])
-    ('much_decay', '*:head.*')
+    >>> check_mutes(["much_decay", "moves_unlike_the_rest<20", "*:head.*"])
+    ('much_decay', 'moves_unlike_the_rest<20', '*:head.*')
     """
     if isinstance(mute, str) or not isinstance(mute, Collection) or not all(isinstance(each, str) for each in mute):
         raise TypeError(f"{name}={mute!r} is not a list of strings; pass such as ['much_decay:*.bias']")
     for each in mute:
-        kind = each.partition(":")[0]
+        try:
+            kind = _parsed(each).kind
+        except ValueError as error:
+            raise ValueError(f"{name}: {each!r}: {error}; write such as 'moves_unlike_the_rest<20'") from None
         if kind not in (*KINDS, "*"):
             raise ValueError(f"{name}: {each!r}: there is no kind {kind!r} of findings; there are {', '.join(KINDS)}")
     return tuple(mute)
 
 
 def is_muted(finding: Finding, mute: Iterable[str]) -> bool:
-    """Whether a finding is of a muted kind and, where the mute has a pattern, all its parameters match the pattern.
+    """Whether a finding is of a muted kind; where the mute has a size, smaller; where it has a pattern, of parameters
+    whose names all match it.
 
     >>> from scaleinv._audit.findings import Finding, Severity
     >>> from scaleinv._audit.settings import is_muted
@@ -98,12 +103,26 @@ def is_muted(finding: Finding, mute: Iterable[str]) -> bool:
     >>> is_muted(finding, ["much_decay:*.bias"]), is_muted(finding, ["much_decay:0.*"])
     (True, False)
     """
-    for each in mute:
-        kind, colon, pattern = each.partition(":")
-        named = finding.parameters and all(fnmatchcase(name, pattern) for name in finding.parameters)
-        if kind in (finding.kind, "*") and (named or not colon):
+    return any(each.covers(finding) for each in map(_parsed, mute))
+
+
+class _Mute(NamedTuple):
+    kind: str
+    below: float = math.inf
+    pattern: str | None = None
+
+    def covers(self, finding: Finding) -> bool:
+        if self.kind not in (finding.kind, "*") or not (finding.size < self.below or self.below == math.inf):
+            return False
+        if self.pattern is None:
             return True
-    return False
+        return bool(finding.parameters) and all(fnmatchcase(name, self.pattern) for name in finding.parameters)
+
+
+def _parsed(mute: str) -> _Mute:
+    about, colon, pattern = mute.partition(":")
+    kind, less, size = about.partition("<")
+    return _Mute(kind.strip(), float(size) if less else math.inf, pattern if colon else None)
 
 
 def fails(findings: Iterable[Finding], fail_on: str) -> bool:

@@ -67,6 +67,6 @@ def _about_classes(optimizers: Mapping[str, Mapping[str, Any]], classes: int) ->
         return f"--optimizer is missing; name the class that was saved. The state fits {fitting[0]}"
     entries = ", ".join(f"{name} ({each})" for name, each in zip(optimizers, fitting, strict=True))
     return (
-        f"--optimizer: {classes} classes for {len(optimizers)} saved optimizers; repeat it for each, in this order, with "
-        f"what they fit: {entries}"
+        f"--optimizer: {classes} classes for {len(optimizers)} saved optimizers; repeat it for each, in the order "
+        f"of the file: {entries}"
     )

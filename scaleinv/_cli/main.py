@@ -31,10 +31,10 @@ convert takes one of these changes:
 Hyperparameters are numbers, tuples with commas, strings, or flags. The others have the optimizer's defaults.
 
 audit reads a file with model.state_dict() and one with optimizer.state_dict(), one file with both (Lightning's .ckpt,
-or your own), or a folder of the Trainer: tensors and plain data only. Findings that are meant are muted, by kind and
-by name of the parameter, with --mute or in the project's pyproject.toml:
+or your own), or a folder of the Trainer: tensors and plain data only. Findings that are meant are muted with --mute,
+or in the project's pyproject.toml, by kind, size and names of parameters:
   [tool.scaleinv]
-  mute = ["much_decay:*.bias"]
+  mute = ["much_decay:*.bias", "moves_unlike_the_rest<20"]
   fail-on = "fault"
 """
 USAGES = {
@@ -123,7 +123,10 @@ def _add_audit_arguments(audit: argparse.ArgumentParser) -> None:
     options = {
         "--optimizer": ("OPTIMIZER", "package.module.Name of its class; once for each, where several train the model"),
         "--model": ("PACKAGE:FUNCTION", "what makes the model, or the model and its optimizer, to know their order"),
-        "--mute": ("KIND[:PATTERN]", "do not show findings of a kind, for parameters whose names match a pattern"),
+        "--mute": (
+            "KIND[<SIZE][:PATTERN]",
+            "count findings of a kind, of this size, of such parameters, but hide them",
+        ),
     }
     for name, (metavar, text) in options.items():
         audit.add_argument(name, metavar=metavar, help=text, action="store" if name == "--model" else "append")

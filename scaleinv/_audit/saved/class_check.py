@@ -63,7 +63,9 @@ def _problems(optimizer_class: type, saved: Mapping[str, Any]) -> list[str]:
     for group in saved["param_groups"]:
         own = _own_defaults(optimizer_class, group)
         foreign = [name for name in group if name in _names_in_torch() and name not in own]
-        missing = [name for name, default in own.items() if _is_number(default) and name not in group]
+        missing = [
+            name for name, default in own.items() if name not in group and _is_old(optimizer_class, name, default)
+        ]
         fixed = own.keys() - inspect.signature(optimizer_class).parameters.keys() if _is_known(optimizer_class) else ()
         flags = [f"{name}={group[name]}" for name in _other_flags(own, group) if name in fixed]
         texts = {"has": foreign, "does not have": missing, "has the flag": flags}
@@ -113,6 +115,12 @@ def _other_flags(own: Mapping[str, Any], group: Mapping[str, Any]) -> list[str]:
     return [
         name for name, default in own.items() if isinstance(default, bool) and group.get(name, default) is not default
     ]
+
+
+def _is_old(optimizer_class: type, name: str, default: Any) -> bool:
+    """Whether every version of a class has a hyperparameter; new ones of third parties are flags, or None."""
+    new = name in _EXECUTION or name == "decoupled_weight_decay"
+    return not new and (optimizer_class in KNOWN or _is_number(default))
 
 
 def _is_number(value: Any) -> bool:

@@ -5,10 +5,10 @@ import torch
 from torch import nn, optim
 
 from scaleinv import audit, scale_parameters
-from scaleinv._audit.saved import audit_saved
+from scaleinv._audit.saved import Outline, audit_saved, build_outline, fitting_classes
 from scaleinv._cli import main
 from scaleinv.book import models
-from tests.library.audit.shared import MAKE, trained
+from tests.library.audit.shared import MAKE, muon_and_adamw, trained
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -141,3 +141,214 @@ def test_a_name_that_the_model_does_not_have_is_named():
     optimizer = optim.SGD(model.named_parameters(), 0.1)
     with pytest.raises(ValueError, match="parameter '1.weight' is not in the model"):
         audit_saved(other.state_dict(), optimizer.state_dict(), optim.SGD)
+
+
+# A state of another class is refused.
+
+WRONG = {
+    "SGD": ["betas, eps", "momentum, dampening", "exp_avg, exp_avg_sq", "It fits AdamW or Adam;"],
+    "RMSprop": ["betas", "momentum, alpha", "exp_avg"],
+    "RAdam": ["amsgrad"],
+    "NAdam": ["momentum_decay"],
+    "Adagrad": ["lr_decay"],
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_a_state_of_another_class_is_refused(name, tmp_path, capsys):
+    words = saved(tmp_path, *trained(model := models.mlp(), optim.AdamW(model.parameters())))
+    assert main([*words, name]) == 2
+    out, err = capsys.readouterr()
+    assert out == "" and f"this is not the state of {name}: " in err
+    assert [part for part in WRONG[name] if part not in err] == []
+
+
+@pytest.mark.parametrize("name", ["AdamW", "amsgrad", "SGD", "Nesterov", "RMSprop", "Adagrad", "Adafactor", "NAdam",
+                                  "Adamax", "RAdam", "Rprop", "Adadelta", "ASGD", "Adam"])  # fmt: skip
+def test_a_state_fits_its_own_class_and_few_others(name):
+    model = models.mlp(8)
+    optimizer = MAKE[name](model.parameters())
+    trained(model, optimizer)
+    fitting = fitting_classes(optimizer.state_dict())
+    assert fitting[0] == type(optimizer).__name__
+    assert set(fitting[1:]) <= {"Adam", "AdamW"} & {fitting[0], "Adam"}
+
+
+def test_coupled_decay_is_not_audited_as_decoupled():
+    """The groups of Adam and AdamW have the same names; a flag tells them apart."""
+    model = models.mlp(8)
+    coupled, decoupled = optim.Adam(model.parameters()), optim.AdamW(model.parameters())
+    with pytest.raises(ValueError, match="not the state of AdamW: .*the flag decoupled_weight_decay=False.*fits Adam;"):
+        audit_saved(model.state_dict(), coupled.state_dict(), optim.AdamW)
+    units = [
+        audit_saved(model.state_dict(), each.state_dict(), optim.Adam).rows[0].optimizer
+        for each in (coupled, decoupled)
+    ]
+    assert units == ["Adam", "Adam"]
+
+
+def test_what_schedulers_and_users_add_to_groups_is_no_objection():
+    model = models.mlp(8)
+    optimizer = optim.AdamW([{"params": model.parameters(), "name": "all", "lr_scale": 0.5}])
+    optim.lr_scheduler.OneCycleLR(optimizer, 1e-2, total_steps=10)
+    assert len(audit_saved(model.state_dict(), optimizer.state_dict(), optim.AdamW).trained) == 4
+    old = optimizer.state_dict()
+    del old["param_groups"][0]["decoupled_weight_decay"], old["param_groups"][0]["fused"]  # as older versions of torch
+    assert len(audit_saved(model.state_dict(), old, optim.AdamW).trained) == 4
+
+
+# Which state belongs to which parameter.
+
+
+def stack(depth, names=None):
+    """Layers of one shape, whose states can be told apart: layer i has a gradient of 2⁻ⁱ."""
+    torch.manual_seed(0)
+    layers = [nn.Linear(4, 4, bias=False) for _ in range(depth)]
+    return nn.Sequential(*layers) if names is None else nn.ModuleDict(dict(zip(names, layers)))
+
+
+def stepped(model, optimizer):
+    for number, parameter in enumerate(model.parameters()):
+        parameter.grad = torch.full_like(parameter, 2.0**-number)
+    optimizer.step()
+    optimizer.zero_grad()
+    return model.state_dict(), optimizer.state_dict()
+
+
+def by_name(state):
+    """As in a safetensors file."""
+    return {name: state[name] for name in sorted(state)}
+
+
+def below_eps(result):
+    return {row.parameter: row.below_eps for row in result.rows}
+
+
+def test_numbered_layers_are_in_the_order_of_their_numbers():
+    model = stack(12)
+    optimizer = optim.AdamW(model.parameters(), eps=2.0**-2.5)  # larger than the gradients of layers 3 and later
+    state, optimizer_state = stepped(model, optimizer)
+    result = audit_saved(by_name(state), optimizer_state, optim.AdamW)
+    assert below_eps(result) == below_eps(audit(model, optimizer)) and set(below_eps(result).values()) == {0, 1}
+
+
+def test_names_in_sorted_order_are_not_an_order():
+    model = stack(3, ["query", "key", "value"])
+    state, optimizer_state = stepped(model, optim.AdamW(model.parameters()))
+    audit_saved(state, optimizer_state, optim.AdamW)
+    with pytest.raises(ValueError, match="in several ways: 'key.weight' and 'query.weight' could be exchanged"):
+        audit_saved(by_name(state), optimizer_state, optim.AdamW)
+    named = stepped(model, optim.AdamW(model.named_parameters()))[1]
+    assert len(audit_saved(by_name(state), named, optim.AdamW).trained) == 3
+    outline = Outline(stack(3, ["query", "key", "value"]).to("meta"))
+    result = audit_saved(by_name(state), optimizer_state, optim.AdamW, outline=outline)
+    assert [(row.parameter, row.layer) for row in result.rows] == [
+        ("query.weight", "Linear"), ("key.weight", "Linear"), ("value.weight", "Linear")
+    ]  # fmt: skip
+
+
+def test_groups_may_be_in_any_order():
+    """As those with a learning rate for each layer, the last first."""
+    model = stack(4)
+    groups = [{"params": layer.parameters(), "lr": 0.1 * 0.5**i} for i, layer in enumerate(reversed(model))]
+    state, optimizer_state = stepped(model, optim.AdamW(groups))
+    with pytest.raises(ValueError, match="in several ways: '0.weight' and '3.weight' could be exchanged"):
+        audit_saved(state, optimizer_state, optim.AdamW)
+
+
+def test_names_in_groups_may_be_sorted():
+    """As in code that collects the names of the parameters to be decayed in a set, and sorts it."""
+    model = nn.Sequential(*stack(12), nn.LayerNorm(4, bias=False))
+    decayed = [p for p in model.parameters() if p.ndim == 2]
+    groups = [{"params": decayed}, {"params": model[12].parameters(), "weight_decay": 0}]
+    state, optimizer_state = stepped(model, optim.AdamW(groups))
+    with pytest.raises(ValueError, match="in several ways: '.*' and '.*' could be exchanged"):
+        audit_saved(state, optimizer_state, optim.AdamW)
+    outline = Outline(model, (optim.AdamW(groups),))
+    result = audit_saved(state, optimizer_state, optim.AdamW, outline=outline)
+    assert below_eps(result) and [row.group for row in result.rows] == [0] * 12 + [1]
+
+
+def test_a_split_by_decay_is_matched_by_shapes():
+    """The optimizer has the parameters in another order than the model: matrices first."""
+    model = models.gpt(16, 2)
+    split = [[p for p in model.parameters() if (p.ndim == 2) == matrix] for matrix in (True, False)]
+    optimizer = optim.AdamW([{"params": split[0], "weight_decay": 0.1}, {"params": split[1], "weight_decay": 0.0}])
+    trained(model, optimizer)
+    optimizer.zero_grad()
+    result = audit_saved(model.state_dict(), optimizer.state_dict(), optim.AdamW)
+    assert result.flat() == audit(model, optimizer).flat()
+
+
+def test_names_with_another_shape_are_refused():
+    model = nn.Sequential(nn.Linear(3, 5), nn.Linear(5, 4))
+    state = stepped(model, optim.AdamW(model.named_parameters()))[1]
+    names = state["param_groups"][0]["param_names"]
+    names[0], names[2] = names[2], names[0]
+    with pytest.raises(ValueError, match=r"state of '1.weight' has the shape \(5, 3\), in the model it has \(4, 5\)"):
+        audit_saved(model.state_dict(), state, optim.AdamW)
+
+
+def test_two_optimizers_are_audited_together():
+    model = models.gpt(16, 1)
+    optimizers = muon_and_adamw(model)
+    trained(model, optimizers)
+    for each in optimizers:
+        each.zero_grad()
+    states, classes = [each.state_dict() for each in optimizers], [optim.Muon, optim.AdamW]
+    result = audit_saved(model.state_dict(), states, classes, outline=Outline(model, tuple(optimizers)))
+    assert result.flat() == audit(model, optimizers).flat()
+    with pytest.raises(ValueError, match="2 optimizers"):
+        audit_saved(model.state_dict(), states, optim.AdamW)
+    with pytest.raises(ValueError, match="not the state of Muon"):
+        audit_saved(model.state_dict(), states[::-1], classes)
+
+
+def test_the_states_stay_as_they_are():
+    model = models.mlp(8)
+    state = stepped(model, optim.AdamW(model.parameters()))[1]
+    before = repr(state)
+    audit_saved(model.state_dict(), state, optim.AdamW, outline=Outline(model, (optim.AdamW(model.parameters()),)))
+    assert repr(state) == before
+
+
+# The outline of a model, from its code.
+
+
+def test_an_outline_has_no_numbers_and_leaves_random_state_alone():
+    before = torch.get_rng_state()
+    assert build_outline(lambda: nn.Linear(3, 2), "f").model.weight.is_meta
+    computing = build_outline(lambda: nn.Sequential(*(nn.Dropout(p.item()) for p in torch.linspace(0, 1, 3))), "f")
+    assert [each.p for each in computing.model] == [0, 0.5, 1]
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("made, error, words", [
+    (lambda: 1, TypeError, "f returns int; it has to return a module, or a module and its optimizers"),
+    (lambda: (nn.Linear(2, 2), 1), TypeError, "f returns Linear, int"),
+    (lambda: (), TypeError, "f returns nothing"),
+    (lambda width: nn.Linear(width, 2), ValueError, "TypeError: .*width.*; it has to take no arguments"),
+])  # fmt: skip
+def test_what_is_no_outline_is_refused(made, error, words):
+    with pytest.raises(error, match=words):
+        build_outline(made, "f")
+
+
+@pytest.mark.parametrize("outline, words", [
+    (nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 5)), r"'1.weight' has the shape \(5, 4\), in the file it has "),
+    (nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(4, 4)), "'2.weight' is not in the file, which has 0.we"),
+    (nn.Linear(4, 4), "in the file several times, after '0.' and '1.'; build the whole model"),
+])  # fmt: skip
+def test_an_outline_of_another_model_is_refused(outline, words):
+    model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
+    state = optim.AdamW(model.parameters()).state_dict()
+    with pytest.raises(ValueError, match=words):
+        audit_saved(model.state_dict(), state, optim.AdamW, outline=Outline(outline))
+
+
+def test_a_prefix_of_all_names_in_the_file_is_no_objection():
+    model = nn.Sequential(nn.Linear(4, 3), nn.Linear(3, 2))
+    state = {f"module.{name}": tensor for name, tensor in model.state_dict().items()}
+    result = audit_saved(state, optim.AdamW(model.parameters()).state_dict(), optim.AdamW, outline=Outline(model))
+    assert [row.parameter for row in result.rows] == ["0.weight", "0.bias", "1.weight", "1.bias"]
+    assert {row.status for row in result.rows} == {"trained"}
