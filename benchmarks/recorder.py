@@ -1,68 +1,84 @@
-"""The cost of Recorder: two runs of a transformer of ten million parameters, one recorded, step by step in turn.
+"""The cost of Recorder: two runs of the same training, one recorded, step by step in turn.
 
-A small GPT (six layers of width 384) on batches of 8 × 128 characters, AdamW, on the CPU.  The aim is under 5 % of a
-step.  The recorder costs a few per cent of a step, and a step's time scatters as much; so ``optimizer.step()``, in
-which the recorder does all of its work, is compared by itself too.
+Three models of 400 tensors on the CPU, with AdamW: a transformer, in which tensors are as long as they are in practice,
+and two stacks of small layers, in which a step is hardly more than 400 small calls.  The aim is under 5 % of a step.
+
+Steps take turns, and the order of the two runs alternates, so that whatever else the machine does falls on both.  Times
+are CPU seconds of one thread: a busy machine stretches them less.  The recorder does all of its work in
+``optimizer.step()``, so that the difference of two of these is its cost.
 """
 
+import statistics
 import time
+from functools import partial
 
 import torch
 from torch import nn
-from torch.nn import functional
 
 from scaleinv.recorder import Recorder
 
-BATCH, LENGTH, CHARACTERS = 8, 128, 65
-STEPS = 15
+STEPS = 30
 
 
-class GPT(nn.Module):
-    def __init__(self, width=384, heads=6, layers=6):
-        super().__init__()
-        self.embed = nn.Embedding(CHARACTERS, width)
-        self.position = nn.Embedding(LENGTH, width)
-        block = nn.TransformerEncoderLayer(
-            width, heads, 4 * width, dropout=0.0, activation="gelu", batch_first=True, norm_first=True
-        )
-        self.blocks = nn.TransformerEncoder(block, layers, nn.LayerNorm(width), enable_nested_tensor=False)
-        self.out = nn.Linear(width, CHARACTERS, bias=False)
-        self.register_buffer("mask", nn.Transformer.generate_square_subsequent_mask(LENGTH))
-
-    def forward(self, text):
-        x = self.embed(text) + self.position.weight
-        return self.out(self.blocks(x, mask=self.mask, is_causal=True))
+def transformer():
+    block = nn.TransformerEncoderLayer(128, 4, 512, dropout=0.0, activation="gelu", batch_first=True, norm_first=True)
+    return nn.TransformerEncoder(block, 33, enable_nested_tensor=False), torch.randn(8, 64, 128)
 
 
-def seconds(model, optimizer, text):
-    """Seconds of a whole step, and of optimizer.step() within it."""
-    start = time.perf_counter()
+def stack(width, batch):
+    layers = [layer for _ in range(200) for layer in (nn.Linear(width, width), nn.ReLU())]
+    return nn.Sequential(*layers), torch.randn(batch, width)
+
+
+MODELS = {
+    "transformer, width 128": transformer,
+    "200 layers of width 64": partial(stack, 64, 64),
+    "200 layers of width 16": partial(stack, 16, 32),
+}
+
+
+def seconds(model, optimizer, inputs):
+    """CPU seconds of a whole step, and of optimizer.step() within it."""
+    start = time.process_time()
     optimizer.zero_grad()
-    functional.cross_entropy(model(text[:, :-1]).flatten(0, 1), text[:, 1:].flatten()).backward()
-    middle = time.perf_counter()
+    model(inputs).square().mean().backward()
+    middle = time.process_time()
     optimizer.step()
-    end = time.perf_counter()
+    end = time.process_time()
     return end - start, end - middle
 
 
-def main():
-    torch.manual_seed(0)
-    text = torch.randint(CHARACTERS, (BATCH, LENGTH + 1))
+def cost(make, every):
+    """(tensors, parameters, seconds of a step, seconds that the recorder adds to one)."""
     runs = []
     for _ in range(2):
-        model = GPT()
-        runs.append((model, torch.optim.AdamW(model.parameters(), lr=3e-4)))
-    with Recorder(*runs[1]):
-        for run in runs:
-            seconds(*run, text)
-        times = [[seconds(*run, text) for run in runs] for _ in range(STEPS)]
-    (whole, own), (recorded, recorded_own) = torch.tensor(times).median(dim=0).values.tolist()
-    parameters = sum(p.numel() for p in model.parameters()) / 1e6
-    print(f"transformer of {parameters:.1f} million parameters, {BATCH} × {LENGTH} characters, AdamW, on the CPU")
-    print(f"{torch.get_num_threads()} threads; medians of {STEPS} steps each, in turn, in ms")
-    print(f"whole step:      {1e3 * whole:7.1f}, with Recorder {1e3 * recorded:7.1f}: ratio {recorded / whole:.3f}")
-    print(f"optimizer.step:  {1e3 * own:7.1f}, with Recorder {1e3 * recorded_own:7.1f}")
-    print(f"Recorder's share of a step: {100 * (recorded_own - own) / whole:.1f} % (aim: under 5 %)")
+        torch.manual_seed(0)
+        model, inputs = make()
+        runs.append((model, torch.optim.AdamW(model.parameters(), lr=1e-4), inputs))
+    plain, recorded = runs
+    whole, added = [], []
+    with Recorder(*recorded[:2], every=every):
+        for step in range(STEPS + 2):
+            order = (plain, recorded) if step % 2 else (recorded, plain)
+            times = {id(run): seconds(*run) for run in order}
+            if step > 1:
+                whole.append(times[id(plain)][0])
+                added.append(times[id(recorded)][1] - times[id(plain)][1])
+    sizes = [p.numel() for p in plain[0].parameters()]
+    average = statistics.mean if every > 1 else statistics.median  # of steps that cost something and steps that do not
+    return len(sizes), sum(sizes), statistics.median(whole), average(added)
+
+
+def main():
+    torch.set_num_threads(1)
+    print(f"AdamW on one thread of the CPU; {STEPS} steps each, in turn")
+    for name, make in MODELS.items():
+        for every in (1, 10):
+            tensors, parameters, step, added = cost(make, every)
+            print(
+                f"{name:24} {tensors} tensors, {parameters / 1e6:5.2f} million parameters, every={every:<2}: "
+                f"a step {1e3 * step:6.1f} ms, Recorder {1e3 * added:5.2f} ms, {100 * added / step:5.1f} %"
+            )
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping
-from numbers import Real
+from numbers import Integral, Real
 from typing import Any, NamedTuple
 
 import torch
@@ -87,3 +87,17 @@ def check_scale(name: str, value: Any) -> float:
     if not (math.isfinite(scale) and scale > 0):
         raise ValueError(f"{name}={value!r} is not a scale; it has to be positive and finite")
     return scale
+
+
+def check_count(name: str, value: Any) -> int:
+    """``value`` as an int.
+
+    Raises:
+        TypeError: if it is not a whole number.
+        ValueError: if it is below 1.
+    """
+    if isinstance(value, bool) or not isinstance(value, Integral):
+        raise TypeError(f"{name}={value!r} is not a whole number; pass one such as 10")
+    if value < 1:
+        raise ValueError(f"{name}={value!r} is below 1; pass a whole number such as 10")
+    return int(value)

@@ -1,49 +1,61 @@
-"""Record how large each parameter, its gradient and its actual update are at every step of a training run."""
+"""Record how large each parameter, its gradient and its actual update are at the steps of a training run."""
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from scaleinv._norms import norms_of, stored_entries
+from scaleinv._checks import check_count
+from scaleinv._recording import Snapshot, Vector, plot_recording
 from scaleinv._reparam import parameter_slots
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 __all__ = ["Recorder"]
 
 
 class Recorder:
-    """Records the RMS of each parameter, gradient and update at every step of ``optimizer`` inside a ``with`` block.
+    """Records the RMS of each parameter, gradient and update at the steps of ``optimizer`` inside a ``with`` block.
 
     ::
 
         with Recorder(model, optimizer) as recorder:
             ...  # train as ever
         recorder.frame()
+        recorder.plot()
 
     The update is the actual one, the parameter after the step minus before it, weight decay and all.  The parameters
     are those of the model that the optimizer holds, as it sees them: where ``scale_parameters`` scaled them, w' = k·w
     under the name that w had.  Model, optimizer and random state are left as they are; after the block, even if it
     raised, nothing of the recorder stays in them.
 
-    A step that calls ``super().step()`` is one step, the outer one.  A step that raised is left out.
+    A step that calls ``super().step()`` is one step, the outer one.  A step that raised is left out.  Of a wrapper
+    that has no hooks of its own, such as Accelerate's and Lightning's, the optimizer inside is recorded: its steps,
+    not the calls that only accumulate gradients or that a ``GradScaler`` skips.
 
     While it records it keeps one copy of the parameters; for an optimizer whose class and base class both define
-    ``step``, so that a step may run within a step, one copy for each.  The recorded numbers, float64 (float32 on MPS),
-    stay on the device until ``frame`` fetches them all at once.
+    ``step``, so that a step may run within a step, one copy for each.  The recorded numbers, some 20 bytes a parameter
+    and step, stay on the device until ``frame`` fetches them all at once.  Steps between those that ``every`` names
+    cost nothing.
 
     Args:
         model: the ``nn.Module`` whose parameters to record.
         optimizer: the ``torch.optim.Optimizer`` that trains it; it may hold other parameters too, which are not
             recorded.  Groups may be added and hyperparameters changed while it records.
+        every: record the first of each so many steps: 10 records the steps 1, 11, 21, ….
+        keep: how many recorded steps to keep, the latest; None for all.
 
     Raises:
-        TypeError: if ``model`` is not a module or ``optimizer`` not an optimizer.
-        ValueError: if the optimizer holds none of the model's parameters.
+        TypeError: if ``model`` is not a module, ``optimizer`` not an optimizer, or ``every`` or ``keep`` not a whole
+            number.
+        ValueError: if the optimizer holds none of the model's parameters, or ``every`` or ``keep`` is below 1.
         RuntimeError: on entering it while it records.
 
     >>> import torch
@@ -58,21 +70,25 @@ class Recorder:
         1    weight           1.0        0.25 0.25
     """
 
-    def __init__(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    def __init__(
+        self, model: nn.Module, optimizer: torch.optim.Optimizer, *, every: int = 1, keep: int | None = 10_000
+    ) -> None:
         self._names = {slot.parameter: slot.names[0] for slot in parameter_slots(model).values()}
-        if not isinstance(optimizer, torch.optim.Optimizer):
-            raise TypeError(f"optimizer={optimizer!r} is not a torch.optim.Optimizer")
-        self._optimizer = optimizer
-        if not self._recorded_parameters():
+        self._every = check_count("every", every)
+        self._keep = None if keep is None else check_count("keep", keep)
+        self._optimizer = _with_hooks(optimizer)
+        self._layout = _layout_of(self._optimizer, self._names)
+        if not self._layout.parameters:
             raise ValueError(
                 f"optimizer={type(optimizer).__name__} holds none of the {len(self._names)} parameters of "
                 f"model={type(model).__name__}; make it from model.parameters()"
             )
-        self._most_nested = _most_nested_steps(optimizer)
+        self._most_nested = _most_nested_steps(self._optimizer)
         self._hooks: list[torch.utils.hooks.RemovableHandle] = []
-        self._steps: list[_Step] = []
+        self._count = 0  # steps, recorded or not
+        self._records: list[_Record] = []
         self._open: list[_Step] = []  # steps whose end has not come: they run, each within the one before, or raised
-        self._copies: list[dict[nn.Parameter, Tensor]] = []  # copies of the parameters that no open step uses
+        self._snapshots: list[Snapshot] = []  # copies of the parameters that no open step uses
 
     def __enter__(self) -> "Recorder":
         if self._hooks:
@@ -88,7 +104,7 @@ class Recorder:
     ) -> None:
         for hook in self._hooks:
             hook.remove()
-        self._hooks, self._open, self._copies = [], [], []
+        self._hooks, self._open, self._snapshots = [], [], []
 
     def frame(self) -> pd.DataFrame:
         """What was recorded so far, one row for each step and parameter.
@@ -103,21 +119,57 @@ class Recorder:
             - update_rms: of the parameter after the step minus before, unit W,
             - lr: of its group; NaN for an optimizer that has none.
         """
-        names = [name for step in self._steps for name in step.names]
+        names = [name for record in self._records for name in record.layout.names]
         values = {column: np.full(len(names), np.nan) for column in _COLUMNS}
-        values["lr"][:] = [lr for step in self._steps for lr in step.lrs]
-        for places, numbers in _fetch(self._steps):
+        for places, numbers in _fetch(self._records):
             for column, rows, part in places:
                 values[column][rows] = numbers[part]
-        sizes = np.sqrt([max(size, 1) for step in self._steps for size in step.sizes])
-        for column in _COLUMNS[:3]:
-            values[column] /= sizes
-        counts = [len(step.names) for step in self._steps]
-        return pd.DataFrame({"step": np.repeat(np.arange(1, len(counts) + 1), counts), "parameter": names, **values})
+        if names:
+            sizes = np.concatenate([record.layout.sizes for record in self._records])
+            for column in _COLUMNS[:3]:
+                values[column] /= sizes
+            values["lr"] = np.concatenate([record.lrs() for record in self._records])
+        counts = [len(record.layout.names) for record in self._records]
+        steps = np.repeat(np.array([record.number for record in self._records], dtype=int), counts)
+        return pd.DataFrame({"step": steps, "parameter": names, **values})
 
-    def _recorded_parameters(self) -> list[tuple[nn.Parameter, dict[str, Any]]]:
-        """The model's parameters that the optimizer holds now, each with its group."""
-        return [(p, group) for group in self._optimizer.param_groups for p in group["params"] if p in self._names]
+    def plot(self) -> "Figure":
+        """Draw how far each step moved each parameter: layers × steps, coloured by RMS(Δw)/RMS(w), and the median.
+
+        The same colour is the same relative step in every such picture.  Blank: no step, or a parameter that is zero.
+
+        Returns:
+            A ``matplotlib`` figure: shown in a notebook, saved by ``.savefig(path)``.
+
+        Raises:
+            ImportError: without matplotlib.
+            ValueError: if no step was recorded in which a parameter that is not zero moved.
+
+        >>> import torch
+        >>> from scaleinv.recorder import Recorder
+        >>> model = torch.nn.Linear(2, 1)
+        >>> optimizer = torch.optim.Adam(model.parameters(), lr=0.25)
+        >>> with Recorder(model, optimizer) as recorder:
+        ...     model(torch.ones(1, 2)).sum().backward()
+        ...     optimizer.step()
+        >>> [axes.get_ylabel() for axes in recorder.plot().axes][:2]
+        ['change a step', 'parameters']
+        """
+        return plot_recording(self.frame())
+
+    def _current_layout(self) -> "_Layout":
+        """The parameters that are recorded now, with their groups."""
+        if not self._layout.fits(self._optimizer):
+            self._layout, self._snapshots = _layout_of(self._optimizer, self._names), []
+        return self._layout
+
+    def _snapshot(self, layout: "_Layout") -> Snapshot:
+        """Room for a copy that no open step uses."""
+        while self._snapshots:
+            snapshot = self._snapshots.pop()
+            if snapshot.parameters is layout.parameters and snapshot.fits():
+                return snapshot
+        return Snapshot(layout.parameters)
 
     def _before(self, optimizer: torch.optim.Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Open a step; torch calls it with the arguments of ``step``, and takes others if it returns them.
@@ -126,13 +178,13 @@ class Recorder:
         end comes, or does not: until then both are kept.
         """
         if len(self._open) >= self._most_nested:  # more cannot run at once: the first has raised
-            self._copies.append(self._open.pop(0).copies)
-        parameters, groups = map(list, zip(*self._recorded_parameters(), strict=True))
-        step = _Step(parameters, [self._names[p] for p in parameters], kwargs, len(self._steps))
+            self._give_back(self._open.pop(0))
+        step = _Step(kwargs, self._count + 1)
         self._open.append(step)
-        step.add_lrs([group.get("lr", np.nan) for group in groups])
-        step.add_norms("parameter_rms", parameters)
-        step.copy_parameters(self._copies.pop() if self._copies else {})
+        if self._count % self._every:
+            return None
+        layout = self._current_layout()
+        step.begin(layout, self._snapshot(layout), self._optimizer.param_groups)
 
         closure = kwargs.get("closure", args[1] if len(args) > 1 else None)
         if not callable(closure):
@@ -150,11 +202,37 @@ class Recorder:
         depth = next((i for i, step in enumerate(self._open) if step.kwargs is kwargs), len(self._open) - 1)
         step, *inner = self._open[depth:]
         del self._open[depth:]
-        del self._steps[step.position :]
-        step.add_updates()
-        self._steps.append(step)
-        self._copies += [each.copies for each in (step, *inner)]
+        while self._records and self._records[-1].number >= step.number:
+            self._records.pop()
+        self._count = step.number
+        if (record := step.end()) is not None:
+            self._records.append(record)
+        for each in (step, *inner):
+            self._give_back(each)
+        if self._keep is not None and not self._open:
+            del self._records[: -self._keep]
+
+    def _give_back(self, step: "_Step") -> None:
+        if step.snapshot is not None:
+            self._snapshots.append(step.snapshot)
         step.release()
+
+
+def _with_hooks(optimizer: Any) -> torch.optim.Optimizer:
+    """The optimizer itself; of a wrapper without hooks of its own, the one inside."""
+    while isinstance(inner := getattr(optimizer, "optimizer", None), torch.optim.Optimizer):
+        own, its = (vars(each).get("_optimizer_step_pre_hooks") for each in (optimizer, inner))
+        if own is not None and own is not its:
+            break
+        optimizer = inner
+    if not isinstance(optimizer, torch.optim.Optimizer):
+        raise TypeError(f"optimizer={optimizer!r} is not a torch.optim.Optimizer")
+    if "_optimizer_step_pre_hooks" not in vars(optimizer):
+        raise TypeError(
+            f"optimizer={type(optimizer).__name__} has no hooks, since it does not call Optimizer.__init__, and no "
+            "optimizer inside as .optimizer; pass the one that takes the steps"
+        )
+    return optimizer
 
 
 def _most_nested_steps(optimizer: torch.optim.Optimizer) -> int:
@@ -166,62 +244,105 @@ def _most_nested_steps(optimizer: torch.optim.Optimizer) -> int:
 _COLUMNS = ["parameter_rms", "gradient_rms", "update_rms", "lr"]
 
 
+@dataclass(frozen=True)
+class _Layout:
+    """What is recorded of an optimizer, as long as its groups hold the same parameters.
+
+    Attributes:
+        held, ids: all parameters, by group, and their ids; they are kept, so that the ids are not those of others.
+        parameters, names: those of them that are recorded.
+        groups: the number of the group of each of these.
+        sizes: the root of the number of entries of each, which makes a norm an RMS.
+    """
+
+    held: list[list[Any]]
+    ids: list[list[int]]
+    parameters: list[nn.Parameter]
+    names: list[str]
+    groups: np.ndarray
+    sizes: np.ndarray
+
+    def fits(self, optimizer: torch.optim.Optimizer) -> bool:
+        """Whether the groups still hold the same parameters, in the same order."""
+        return self.ids == [[*map(id, group["params"])] for group in optimizer.param_groups]
+
+
+def _layout_of(optimizer: torch.optim.Optimizer, names: Mapping[nn.Parameter, str]) -> _Layout:
+    held = [[*group["params"]] for group in optimizer.param_groups]
+    recorded = [(p, number) for number, group in enumerate(held) for p in group if p in names]
+    parameters = [p for p, _ in recorded]
+    sizes = np.sqrt([float(max(p.numel(), 1)) for p in parameters])
+    groups = np.array([number for _, number in recorded], dtype=int)
+    ids = [[*map(id, group)] for group in held]
+    return _Layout(held, ids, parameters, [names[p] for p in parameters], groups, sizes)
+
+
+@dataclass(frozen=True)
+class _Record:
+    """What was recorded at one step.
+
+    Attributes:
+        number: of the step, from 1.
+        layout: the parameters.
+        group_lrs: lr of each group.
+        vectors: (column, norms on their device).
+    """
+
+    number: int
+    layout: _Layout
+    group_lrs: list[float | Tensor]
+    vectors: list[tuple[str, Vector]] = field(default_factory=list)
+
+    def lrs(self) -> np.ndarray:
+        """lr of each parameter."""
+        return np.array([float(lr) for lr in self.group_lrs])[self.layout.groups]
+
+    def add(self, column: str, vectors: Sequence[Vector]) -> None:
+        self.vectors.extend((column, vector) for vector in vectors)
+
+
 class _Step:
-    """What was recorded at one step: host data in order of the parameters, and vectors on their devices.
+    """A step that has begun, and what is recorded of it, if it is.
 
     Attributes:
         kwargs: the dict with which torch calls both hooks of this step.
-        position: how many steps were recorded before it.
-        copies: the parameters as they were before it; after it, the memory of these copies.
-        vectors: (column, rows, norms) for parameters of one device and dtype each.
+        number: of the step, from 1.
+        snapshot: the parameters as they were before it; None where it is not recorded.
     """
 
-    def __init__(self, parameters: list[nn.Parameter], names: list[str], kwargs: dict[str, Any], position: int) -> None:
-        self.parameters, self.names = parameters, names
-        self.kwargs, self.position = kwargs, position
-        self.sizes = [p.numel() for p in parameters]
-        self.copies: dict[nn.Parameter, Tensor] = {}
-        self.lrs: list[float] = []
-        self.vectors: list[tuple[str, list[int], Tensor]] = []
-        self.has_gradients = False
+    def __init__(self, kwargs: dict[str, Any], number: int) -> None:
+        self.kwargs, self.number = kwargs, number
+        self.snapshot: Snapshot | None = None
+        self._record: _Record | None = None
+        self._has_gradients = False
 
-    @torch.no_grad()
-    def copy_parameters(self, copies: dict[nn.Parameter, Tensor]) -> None:
-        """Fill these copies, to which new parameters are added."""
-        copies.update({p: torch.empty_like(p) for p in self.parameters if p not in copies})
-        torch._foreach_copy_([copies[p] for p in self.parameters], [*self.parameters])
-        self.copies = copies
-
-    def add_lrs(self, lrs: list[float | Tensor]) -> None:
-        self.lrs = [np.nan if isinstance(lr, Tensor) else lr for lr in lrs]
-        tensors = {row: lr.detach() for row, lr in enumerate(lrs) if isinstance(lr, Tensor)}
-        for rows in _alike(tensors):
-            self.vectors.append(("lr", rows, torch.cat([tensors[row].reshape(1) for row in rows])))
+    def begin(self, layout: _Layout, snapshot: Snapshot, groups: Sequence[Mapping[str, Any]]) -> None:
+        self.snapshot = snapshot
+        self._record = _Record(self.number, layout, [_kept(group.get("lr", np.nan)) for group in groups])
+        self._record.add("parameter_rms", snapshot.copy())
 
     def add_gradients(self) -> None:
         """The gradients as they are at the first call."""
-        if not self.has_gradients:
-            self.add_norms(
-                "gradient_rms", [None if p.grad is None else stored_entries(p.grad) for p in self.parameters]
-            )
-        self.has_gradients = True
+        if not self._has_gradients and self.snapshot is not None and self._record is not None:
+            self._record.add("gradient_rms", self.snapshot.gradients())
+        self._has_gradients = True
 
-    @torch.no_grad()
-    def add_updates(self) -> None:
-        """What the parameters have changed by, computed in the memory of their copies."""
-        updates = [self.copies[p] for p in self.parameters]
-        torch._foreach_sub_(updates, [*self.parameters])
-        self.add_norms("update_rms", updates)
-
-    def add_norms(self, column: str, tensors: Sequence[Tensor | None]) -> None:
-        """‖t‖ for each that is not None."""
-        present = {row: t.detach() for row, t in enumerate(tensors) if t is not None}
-        for rows in _alike(present):
-            self.vectors.append((column, rows, norms_of([present[row] for row in rows])))
+    def end(self) -> _Record | None:
+        """What was recorded, with what the parameters have changed by."""
+        if self.snapshot is not None and self._record is not None:
+            self._record.add("update_rms", self.snapshot.changes())
+        return self._record
 
     def release(self) -> None:
-        """Let go of everything but the recorded numbers."""
-        self.parameters, self.kwargs, self.copies = [], {}, {}
+        """Let go of all that others may use."""
+        self.kwargs, self.snapshot, self._record = {}, None, None
+
+
+def _kept(lr: float | Tensor) -> float | Tensor:
+    """lr as it is now; a copy of a tensor on a GPU, for which nobody waits."""
+    if not isinstance(lr, Tensor):
+        return lr
+    return float(lr) if lr.device.type == "cpu" else lr.detach().clone()
 
 
 class _Watched:
@@ -236,28 +357,20 @@ class _Watched:
         return loss
 
 
-def _alike(tensors: Mapping[int, Tensor]) -> list[list[int]]:
-    """The keys of tensors, in lists of one device and dtype."""
-    keys: dict[tuple[torch.device, torch.dtype], list[int]] = {}
-    for key, tensor in tensors.items():
-        keys.setdefault((tensor.device, tensor.dtype), []).append(key)
-    return list(keys.values())
-
-
 _Place = tuple[str, np.ndarray, slice]
 
 
-def _fetch(steps: Sequence[_Step]) -> list[tuple[list[_Place], np.ndarray]]:
+def _fetch(records: Sequence[_Record]) -> list[tuple[list[_Place], np.ndarray]]:
     """For each device, where its numbers belong as (column, rows, slice of them), and the numbers, fetched at once."""
     places: dict[torch.device, list[_Place]] = {}
     vectors: dict[torch.device, list[Tensor]] = {}
     ends: dict[torch.device, int] = {}
     start = 0
-    for step in steps:
-        for column, rows, vector in step.vectors:
-            first = ends.get(vector.device, 0)
-            ends[vector.device] = end = first + len(rows)
-            places.setdefault(vector.device, []).append((column, np.array(rows) + start, slice(first, end)))
-            vectors.setdefault(vector.device, []).append(vector)
-        start += len(step.names)
+    for record in records:
+        for column, (rows, norms) in record.vectors:
+            first = ends.get(norms.device, 0)
+            ends[norms.device] = end = first + len(rows)
+            places.setdefault(norms.device, []).append((column, rows + start, slice(first, end)))
+            vectors.setdefault(norms.device, []).append(norms)
+        start += len(record.layout.names)
     return [(places[device], torch.cat(vectors[device]).cpu().numpy()) for device in places]

@@ -32,7 +32,8 @@ def plot_audit(audit: Measurements, findings: Sequence[Finding]) -> "Figure":
     accused = _accused(rows, findings)
     left = len(audit.rows) - len(rows)
     xlabel = "parameters, in the model's order" + (f"\n({left} of {len(audit.rows)} without a step)" if left else "")
-    figure, axes = new_figure(_point(rows, accused), xlabel, "change a step,\nRMS(Δw)/RMS(w)")
+    labels = [(xlabel, "change a step,\nRMS(Δw)/RMS(w)")]
+    figure, (axes,) = new_figure(_point(rows, accused), labels)
     axes.set_yscale("log")
     axes.axhspan(*USUAL, color=INK, alpha=0.18, lw=0, label=f"usual: {span(USUAL, percent)}")
     for matrices, marker, colour, label in ((True, "o", BLUE, "matrices"), (False, "d", ORANGE, "vectors, scalars")):

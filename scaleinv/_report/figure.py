@@ -5,13 +5,16 @@ matplotlib is imported when a figure is made, and not before.
 
 import base64
 import io
+from collections.abc import Sequence
 from html import escape
 from textwrap import fill
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+    Panels: TypeAlias = tuple[Figure, list[Axes]]
 
 INK = "#767676"  # for text and axes: as far from white as from black
 BLUE = "#1f77d0"
@@ -29,31 +32,42 @@ def has_matplotlib() -> bool:
     return True
 
 
-def new_figure(title: str, xlabel: str, ylabel: str, *, height: float = 3.4) -> tuple["Figure", "Axes"]:
-    """A figure with one panel, whose title says what it shows.
+def new_figure(title: str, labels: Sequence[tuple[str, str]], *, heights: Sequence[float] = (3.4,)) -> "Panels":
+    """A figure of panels, one above the other, whose title says what it shows.
+
+    Args:
+        title: a sentence.
+        labels: (xlabel, ylabel) of each panel.
+        heights: of each panel, in inches.
+
+    Returns:
+        The figure and the list of its panels.
 
     Raises:
         ImportError: without matplotlib.
 
     >>> from scaleinv._report.figure import new_figure
-    >>> figure, axes = new_figure("All is well", "step (1)", "loss (L)")
-    >>> axes.get_xlabel()
+    >>> figure, (panel,) = new_figure("All is well", [("step (1)", "loss (L)")])
+    >>> panel.get_xlabel()
     'step (1)'
     """
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
         raise ImportError('figures need matplotlib: pip install "scaleinv[plot]"') from error
-    figure = Figure(figsize=(WIDTH, height), dpi=140, facecolor="none", layout="constrained")
-    axes = figure.add_subplot(facecolor="none")
+    figure = Figure(figsize=(WIDTH, sum(heights)), dpi=140, facecolor="none", layout="constrained")
+    grid = figure.subplots(len(labels), squeeze=False, sharex=True, gridspec_kw={"height_ratios": heights})
+    panels = list(grid[:, 0])
     figure.suptitle(fill(title, 42), color=INK, fontsize=12, x=0.02, ha="left")
-    axes.set_xlabel(xlabel, color=INK, fontsize=10)
-    axes.set_ylabel(ylabel, color=INK, fontsize=10)
-    axes.tick_params(colors=INK, which="both", labelsize=9.5)
-    for side, spine in axes.spines.items():
-        spine.set_visible(side in ("left", "bottom"))
-        spine.set_color(INK)
-    return figure, axes
+    for axes, (xlabel, ylabel) in zip(panels, labels, strict=True):
+        axes.set_facecolor("none")
+        axes.set_xlabel(xlabel, color=INK, fontsize=10)
+        axes.set_ylabel(ylabel, color=INK, fontsize=10)
+        axes.tick_params(colors=INK, which="both", labelsize=9.5)
+        for side, spine in axes.spines.items():
+            spine.set_visible(side in ("left", "bottom"))
+            spine.set_color(INK)
+    return figure, panels
 
 
 def legend(figure: "Figure") -> None:

@@ -5,6 +5,7 @@ import copy
 import gc
 import math
 import re
+import tracemalloc
 import weakref
 
 import numpy as np
@@ -131,12 +132,12 @@ def test_hooks_and_copies_are_gone_on_exit_and_on_an_exception():
         gradients(model)
         optimizer.step()
         assert hooks(optimizer) == 2
-    assert hooks(optimizer) == 0 and not recorder._copies
+    assert hooks(optimizer) == 0 and not recorder._snapshots
     with pytest.raises(ZeroDivisionError), recorder:
         gradients(model)
         optimizer.step()
         raise ZeroDivisionError
-    assert hooks(optimizer) == 0 and not recorder._copies
+    assert hooks(optimizer) == 0 and not recorder._snapshots
     assert recorder.frame()["step"].max() == 2
     optimizer.step()
     assert recorder.frame()["step"].max() == 2
@@ -593,3 +594,228 @@ def test_anything_but_a_module_and_an_optimizer_is_refused():
 def test_an_optimizer_of_other_parameters_is_refused():
     with pytest.raises(ValueError, match=re.escape("optimizer=SGD holds none of the 4 parameters of model=Sequential")):
         Recorder(network(), optim.SGD(network().parameters()))
+
+
+@pytest.mark.parametrize("argument", ["every", "keep"])
+def test_a_number_of_steps_that_is_none_is_refused(argument):
+    model = network()
+    for wrong, error in ((0, ValueError), (-1, ValueError), (2.0, TypeError), (True, TypeError), ("2", TypeError)):
+        with pytest.raises(error, match=f"{argument}="):
+            Recorder(model, optim.SGD(model.parameters()), **{argument: wrong})
+    with pytest.raises(TypeError, match="every="):
+        Recorder(model, optim.SGD(model.parameters()), every=None)
+
+
+# Only some steps.
+
+
+def run_of(steps, make=lambda p: optim.Adam(p, 1e-2), **options):
+    model = network()
+    optimizer = make(model.parameters())
+    torch.manual_seed(1)
+    with Recorder(model, optimizer, **options) as recorder:
+        for _ in range(steps):
+            gradients(model)
+            optimizer.step()
+    return recorder
+
+
+@pytest.mark.parametrize("steps", [1, 3, 4, 10])
+def test_every_third_step_is_recorded_as_it_is_when_all_are(steps):
+    some, everything = run_of(steps, every=3).frame(), run_of(steps).frame()
+    expected = everything[everything["step"] % 3 == 1].reset_index(drop=True)
+    assert some.equals(expected) and len(some) == 4 * len(range(0, steps, 3))
+
+
+@pytest.mark.parametrize("every", [1, 2])
+def test_the_latest_records_are_kept(every):
+    window, everything = run_of(11, every=every, keep=3).frame(), run_of(11, every=every).frame()
+    assert window.equals(everything[-12:].reset_index(drop=True)) and len(window) == 12
+    assert run_of(2, keep=3).frame().equals(run_of(2).frame())
+
+
+def test_a_bounded_window_keeps_its_size_when_steps_run_within_steps():
+    model, optimizer = one_weight()
+    optimizer.inner = 3
+    with Recorder(model, optimizer, keep=3) as recorder:
+        for _ in range(5):
+            optimizer.step()
+    assert recorder.frame()["step"].tolist() == [3, 4, 5] and recorder.frame()["update_rms"].tolist() == [5] * 3
+
+
+@pytest.mark.parametrize("every", [1, 2, 3])
+def test_every_counts_outer_steps_and_leaves_out_those_that_raised(every):
+    model, optimizer = one_weight()
+    with Recorder(model, optimizer, every=every) as recorder:
+        for inner in (2, 0, 1, 3, 1):
+            optimizer.inner = 1
+            with pytest.raises(ZeroDivisionError):
+                optimizer.step(fail)
+            optimizer.inner = inner
+            optimizer.step()
+    frame = recorder.frame()
+    assert frame["step"].tolist() == [*range(1, 6, every)]
+    assert frame["update_rms"].tolist() == [4, 2, 3, 5, 3][::every]
+
+
+def test_a_step_is_kept_in_some_twenty_bytes_a_parameter():
+    model = nn.Sequential(*(nn.Linear(8, 8) for _ in range(200)))
+    optimizer = optim.Adam(model.parameters(), 1e-3)
+    for p in model.parameters():
+        p.grad = torch.ones_like(p)
+    sizes = []
+    with Recorder(model, optimizer, keep=None) as recorder:
+        optimizer.step()
+        tracemalloc.start()
+        for steps in (10, 20):
+            for _ in range(steps - recorder.frame()["step"].max()):
+                optimizer.step()
+            gc.collect()
+            sizes.append(tracemalloc.get_traced_memory()[0])
+        tracemalloc.stop()
+        on_device = sum(vector.norms.nbytes for _, vector in recorder._records[-1].vectors)
+    assert on_device <= 3 * 4 * 400 and (sizes[1] - sizes[0]) / 10 <= 8 * 400
+
+
+# Parameters that are not as they were.
+
+
+def test_parameters_that_move_to_other_memory_or_another_dtype_while_it_records():
+    model = network()
+    optimizer = optim.SGD(model.parameters(), 0.1)
+    with Recorder(model, optimizer) as recorder:
+        for dtype in (torch.float32, torch.float64, torch.float16):
+            model.to(dtype)
+            for p in model.parameters():
+                p.data = p.data.clone()
+                p.grad = torch.full_like(p, 2.0)
+            optimizer.step()
+    assert recorder.frame()["gradient_rms"].tolist() == pytest.approx([2.0] * 12)
+    np.testing.assert_allclose(recorder.frame()["update_rms"], 0.2, rtol=2e-3)
+
+
+def test_weights_of_any_layout_in_memory():
+    runs = []
+    for run in (recorded_images, naive_images):
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Conv2d(3, 64, 5), nn.Conv2d(64, 90, 5)).to(memory_format=torch.channels_last)
+        assert not model[1].weight.is_contiguous() and model[1].weight.numel() > 65536
+        runs.append(run(model, optim.Adam(model.parameters(), 1e-3)))
+    np.testing.assert_allclose(runs[0], runs[1], rtol=5e-6)
+
+
+def images_step(model):
+    torch.manual_seed(1)
+    model.zero_grad()
+    model(torch.randn(2, 3, 12, 12)).square().mean().backward()
+
+
+def recorded_images(model, optimizer):
+    with Recorder(model, optimizer) as recorder:
+        images_step(model)
+        optimizer.step()
+    return recorder.frame()[["parameter_rms", "gradient_rms", "update_rms"]].to_numpy()
+
+
+def naive_images(model, optimizer):
+    images_step(model)
+    before = [p.detach().clone() for p in model.parameters()]
+    slopes = [p.grad.clone() for p in model.parameters()]
+    optimizer.step()
+    return [[rms(b), rms(g), rms(p.detach() - b)] for b, g, p in zip(before, slopes, model.parameters())]
+
+
+# Wrappers.
+
+
+class Wrapper(optim.Optimizer):
+    """As Accelerate's: an optimizer that does not call ``Optimizer.__init__`` and passes steps on."""
+
+    def __init__(self, optimizer):
+        self.optimizer = optimizer
+        self.waits = False
+
+    param_groups = property(lambda self: self.optimizer.param_groups)
+
+    def step(self, closure=None):
+        if not self.waits:
+            self.optimizer.step(closure)
+
+
+class Mean(optim.Optimizer):
+    """As Lookahead: an optimizer with hooks of its own, whose step does more than that of the one inside."""
+
+    def __init__(self, optimizer):
+        self.optimizer = optimizer
+        super().__init__([p for group in optimizer.param_groups for p in group["params"]], {"lr": 7.0})
+
+    def step(self, closure=None):
+        self.optimizer.step(closure)
+        with torch.no_grad():
+            for p in self.param_groups[0]["params"]:
+                p += 3
+
+
+def test_of_a_wrapper_without_hooks_the_optimizer_inside_is_recorded():
+    model = network()
+    inner = optim.SGD(model.parameters(), 0.5)
+    optimizer = Wrapper(Wrapper(inner))
+    with Recorder(model, optimizer) as recorder:
+        for waits in (True, False, True, False):
+            optimizer.waits = waits
+            gradients(model)
+            optimizer.step()
+    assert hooks(inner) == 0 and recorder.frame()["step"].tolist() == [1] * 4 + [2] * 4
+    np.testing.assert_allclose(recorder.frame()["update_rms"], 0.5 * recorder.frame()["gradient_rms"], rtol=1e-5)
+
+
+def test_a_wrapper_with_hooks_is_recorded_itself():
+    model = network()
+    for p in model.parameters():
+        p.grad = torch.ones_like(p)
+    optimizer = Mean(optim.SGD(model.parameters(), 1.0))
+    with Recorder(model, optimizer) as recorder:
+        optimizer.step()
+    np.testing.assert_allclose(recorder.frame()["update_rms"], 2, rtol=1e-6)
+    assert recorder.frame()["lr"].tolist() == [7.0] * 4
+
+
+def test_a_wrapper_with_nothing_inside_is_refused():
+    model = network()
+    empty = Wrapper(None)
+    with pytest.raises(TypeError, match="optimizer=Wrapper has no hooks"):
+        Recorder(model, empty)
+
+
+# The picture.
+
+
+def test_the_picture_shows_every_relative_step():
+    recorder = run_of(5, every=2)
+    frame = recorder.frame()
+    relative = (frame["update_rms"] / frame["parameter_rms"]).to_numpy().reshape(3, 4)
+    above, below, bar = recorder.plot().axes
+    mesh = below.collections[0]
+    np.testing.assert_array_equal(np.asarray(mesh.get_array()).reshape(4, 3), relative.T)
+    np.testing.assert_allclose(above.lines[0].get_ydata(), np.median(relative, axis=1))
+    assert list(above.lines[0].get_xdata()) == [1, 3, 5]
+    assert [label.get_text() for label in below.get_yticklabels()] == ["0.weight", "0.bias", "3.weight", "3.bias"]
+    assert mesh.norm.vmin == 1e-5 and mesh.norm.vmax == 0.1 and "RMS(w)" in bar.get_xlabel()
+
+
+def test_what_does_not_move_is_blank_and_a_run_without_steps_has_no_picture():
+    model = network()
+    nn.init.zeros_(model[0].bias)
+    model.register_parameter("unused", nn.Parameter(torch.ones(2)))
+    optimizer = optim.SGD(model.parameters(), 0.1)
+    recorder = Recorder(model, optimizer)
+    with pytest.raises(ValueError, match="nothing can be drawn"):
+        recorder.plot()
+    with recorder:
+        gradients(model)
+        optimizer.step()
+    shown = recorder.plot().axes[1].collections[0].get_array()
+    names = [label.get_text() for label in recorder.plot().axes[1].get_yticklabels()]
+    assert dict(zip(names, np.ma.getmaskarray(shown).ravel())) == {
+        "unused": True, "0.weight": False, "0.bias": True, "3.weight": False, "3.bias": False,
+    }  # fmt: skip
