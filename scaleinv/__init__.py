@@ -26,7 +26,7 @@ if TYPE_CHECKING:
         reparam,
         units,
     )
-    from scaleinv._audit import Audit, audit
+    from scaleinv._audit import Audit, Comparison, audit, compare
     from scaleinv._convert import convert
     from scaleinv._infer import InferredUnits, infer_units
     from scaleinv._sweep import sweep
@@ -48,11 +48,13 @@ _HOMES = {  # public name -> the module it is defined in
     "UNITS": "known_optimizers",
     "Audit": "_audit",
     "Change": "changes",
+    "Comparison": "_audit",
     "InferredUnits": "_infer",
     "Recorder": "recorder",
     "Unit": "units",
     "Units": "units",
     "audit": "_audit",
+    "compare": "_audit",
     "convert": "_convert",
     "effective_parameters": "reparam",
     "fold_parameters": "reparam",  # deprecated
@@ -72,6 +74,7 @@ __all__ = [
     "UNITS",
     "Audit",
     "Change",
+    "Comparison",
     "InferredUnits",
     "Recorder",
     "Unit",
@@ -80,6 +83,7 @@ __all__ = [
     "audit",
     "book",
     "changes",
+    "compare",
     "convert",
     "curves",
     "effective_parameters",

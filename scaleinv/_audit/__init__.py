@@ -4,11 +4,13 @@ Begin with ``audit_model``: ``audit`` itself.  It finds each parameter (``places
 and makes its ``row`` of what ``measured_step``, ``predicted_step``, ``decay`` and ``eps`` compute, with the sums in
 ``amounts``.  All rows are the ``measurements``, which ``findings`` reads.  ``contents`` is what the ``report`` in a
 terminal and the ``page`` of a notebook show of both, with identical blocks as one by ``folding``; ``picture`` draws
-them; ``document`` is all of it as plain data, and ``settings`` mutes findings.  ``saved`` audits files instead of a
-live model.
+them.  ``logged`` is for a logger, ``document`` is all of it as plain data, and ``settings`` mutes findings;
+``comparison`` shows two audits side by side, of which one may come from a file, a ``baseline``.  ``saved`` audits the
+files of a training instead of a live model.
 """
 
 from scaleinv._audit.audit_model import Audit, audit
+from scaleinv._audit.comparison import ComparedRow, Comparison, compare
 from scaleinv._audit.findings import Finding, Severity
 from scaleinv._audit.row import Row
 from scaleinv._audit.saved import (
@@ -22,6 +24,7 @@ from scaleinv._audit.saved import (
 from scaleinv._audit.settings import check_mutes, fails, project_settings
 
 __all__ = [
-    "Audit", "Finding", "Outline", "Row", "Severity", "audit", "audit_saved", "build_outline", "check_mutes", "fails",
-    "fitting_classes", "outline_of_transformers", "project_settings", "read_checkpoint",
+    "Audit", "ComparedRow", "Comparison", "Finding", "Outline", "Row", "Severity", "audit", "audit_saved",
+    "build_outline", "check_mutes", "compare", "fails", "fitting_classes", "outline_of_transformers",
+    "project_settings", "read_checkpoint",
 ]  # fmt: skip

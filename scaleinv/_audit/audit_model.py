@@ -15,9 +15,11 @@ import torch
 from rich.console import Group
 from torch import nn
 
+from scaleinv._audit.baseline import load_audit, save_audit
 from scaleinv._audit.document import document
 from scaleinv._audit.findings import Finding, findings_of
 from scaleinv._audit.laws_of import stepping_class
+from scaleinv._audit.logged import flat_numbers
 from scaleinv._audit.loss_scale import loss_scale
 from scaleinv._audit.measurements import Measurements
 from scaleinv._audit.page import as_html
@@ -37,10 +39,11 @@ from scaleinv.recorder import Recorder
 from scaleinv.units import Units
 
 if TYPE_CHECKING:
+    from os import PathLike
+
     from matplotlib.figure import Figure
 
 _LATEST = 10  # steps of a Recorder whose median is reported
-_LOGGED = "rms", "lr", "gradient_rms", "predicted", "measured", "below_eps", "decay", "equilibrium"
 
 Optimizers: TypeAlias = torch.optim.Optimizer | Sequence[torch.optim.Optimizer]
 Recorders: TypeAlias = Recorder | Sequence[Recorder]
@@ -95,10 +98,44 @@ class Audit(Measurements):
         return document(self, self.findings, self.muted)
 
     def flat(self) -> dict[str, float]:
-        """A dict from "column/parameter" to a finite float, for a logger; what is not known is left out."""
-        values = {f"{column}/{row.parameter}": getattr(row, column) for column in _LOGGED for row in self.rows}
-        values |= {"gradient_norm": self.gradient_norm, "clipped": self.clipped, "findings": len(self.findings)}
-        return {key: float(value) for key, value in values.items() if math.isfinite(value)}
+        """A dict of at most 200 finite floats for a logger, whatever the size of the model.
+
+        Keys are "column/name", for the columns rms, lr, gradient_rms, predicted, measured, below_eps, decay and
+        equilibrium: of each parameter where there are at most 20; else the median over the parameters of each block
+        ("measured/h.0–11.attn.weight"), of those whose names differ only in numbers ("measured/layer*.*.conv*.weight"),
+        or of each type of layer ("measured/Conv2d.weight"), the finest of these that has at most 20 names.  Besides:
+        gradient_norm, clipped, findings, faults, warnings, remarks, and the median_step and largest_step of all
+        trained parameters.  What is not known is left out.
+        """
+        return flat_numbers(self, self.findings)
+
+    def save(self, path: "str | PathLike[str]") -> None:
+        """Write the numbers and the findings to a JSON file, as a baseline for ``compare``.
+
+        Raises:
+            OSError: if the file cannot be written.
+        """
+        save_audit(self, self._all_findings, path)
+
+    @classmethod
+    def load(cls, path: "str | PathLike[str]") -> "Audit":
+        """Read what ``save`` has written.
+
+        Raises:
+            OSError: if the file cannot be read.
+            ValueError: if it does not hold an audit.
+
+        >>> import torch, scaleinv
+        >>> layer = torch.nn.Linear(4, 3)
+        >>> result = scaleinv.audit(layer, torch.optim.AdamW(layer.parameters(), lr=1e-3))
+        >>> result.save("baseline.json")
+        >>> print(scaleinv.compare(scaleinv.Audit.load("baseline.json"), result))
+        2 tensors: 2 as before; 0 new findings, 0 gone
+        """
+        numbers, findings = load_audit(path, cls)
+        audit = cls(**numbers)
+        vars(audit)["_all_findings"] = findings  # as they were found then
+        return audit
 
     def plot(self) -> "Figure":
         """Draw how far a step moves each parameter, in the model's order, and ring those that faults and warnings name.

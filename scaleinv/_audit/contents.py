@@ -112,7 +112,7 @@ class Contents:
             shares = [span([getattr(row, column) for row in fold.rows], percent) for column in _SHARES]
             equilibrium = span([row.equilibrium for row in fold.rows], number)
             shape = "×".join(map(str, first.shape)) or "1"
-            numbers = ", ".join(map(str, fold.findings))
+            numbers = ",".join(map(str, fold.findings))
             size = span([row.rms for row in fold.rows], number)
             rows.append([name, numbers, size, _lr(fold.rows, with_unit=not common), *shares, equilibrium, shape])
         return Cells(headings, rows).without_empty()
@@ -151,6 +151,18 @@ _SHARES = "predicted", "measured", "below_eps", "decay"
 def number(value: float) -> str:
     """Three digits; NaN as an empty text."""
     return "" if math.isnan(value) else f"{value:.3g}"
+
+
+def times(ratio: float) -> str:
+    """A ratio with two digits; NaN as an empty text.
+
+    >>> from scaleinv._audit.contents import times
+    >>> times(1.0), times(0.5), times(123.4)
+    ('1', '0.5', '123')
+    """
+    if math.isnan(ratio):
+        return ""
+    return f"{ratio:.2g}" if ratio < 99.5 else f"{ratio:.3g}"
 
 
 def span(values: Iterable[float], written: Callable[[float], str]) -> str:

@@ -4,8 +4,9 @@ Nothing in it depends on a style sheet: text and lines have the page's own colou
 ground, so that it reads on a light page and on a dark one.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from html import escape
+from typing import TYPE_CHECKING
 
 from scaleinv._audit.contents import WORDS, Cells, Contents
 from scaleinv._audit.findings import Finding, Severity
@@ -13,6 +14,9 @@ from scaleinv._audit.folding import Fold, fold_names
 from scaleinv._audit.measurements import Measurements
 from scaleinv._audit.picture import plot_audit
 from scaleinv._report import as_image, has_matplotlib, percent
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 _COLOURS = {Severity.FAULT: "#fff;background:#b3261e", Severity.WARNING: "#000;background:#f2b01e"}
 _PLAIN = "#fff;background:#5f6368"
@@ -24,16 +28,18 @@ def as_html(audit: Measurements, findings: Sequence[Finding]) -> str:
     contents = Contents(audit, findings)
     parts = [f"<p>{escape(contents.headline)}</p>"]
     if findings:
-        parts.append(f'<ol style="padding-left:1.6em">{"".join(map(_finding, findings))}</ol>')
-    parts.append(_picture(audit, findings))
-    parts.append(_unfolding("layers", _html_table(contents.summary, [escape(row[0]) for row in contents.summary.rows])))
+        parts.append(f'<ol style="padding-left:1.6em">{"".join(map(finding_item, findings))}</ol>')
+    if any(row.relative > 0 for row in audit.rows):
+        parts.append(picture(lambda: plot_audit(audit, findings)))
+    parts.append(_unfolding("layers", html_table(contents.summary, [escape(row[0]) for row in contents.summary.rows])))
     names = [_name(contents, fold, row[0]) for fold, row in zip(contents.folds, contents.parameters.rows, strict=True)]
-    parts.append(_unfolding("parameters", _html_table(contents.parameters, names)))
+    parts.append(_unfolding("parameters", html_table(contents.parameters, names)))
     parts += [f"<p>{escape(line)}</p>" for line in (contents.more, contents.legend) if line]
     return "\n".join(part for part in parts if part)
 
 
-def _finding(finding: Finding) -> str:
+def finding_item(finding: Finding) -> str:
+    """A finding as an item of a list."""
     text = f"{_pill(finding.severity, finding.severity.word)} {escape(finding.text)}"
     if finding.remedy:
         text += f"<br><b>Fix:</b> {escape(finding.remedy)}"
@@ -48,10 +54,9 @@ def _pill(severity: Severity | None, text: str) -> str:
     return f'<span style="color:{colours};border-radius:0.3em;padding:0 0.4em">{escape(text)}</span>'
 
 
-def _picture(audit: Measurements, findings: Sequence[Finding]) -> str:
-    if not has_matplotlib() or not any(row.relative > 0 for row in audit.trained):
-        return ""
-    return as_image(plot_audit(audit, findings))
+def picture(draw: "Callable[[], Figure]") -> str:
+    """A picture as HTML; nothing where matplotlib is not installed."""
+    return as_image(draw()) if has_matplotlib() else ""
 
 
 def _unfolding(title: str, content: str) -> str:
@@ -68,7 +73,7 @@ def _name(contents: Contents, fold: Fold, name: str) -> str:
     return f"<details><summary>{shown}</summary>{'<br>'.join(lines)}</details>"
 
 
-def _html_table(cells: Cells, first: Sequence[str]) -> str:
+def html_table(cells: Cells, first: Sequence[str]) -> str:
     """Words to the left, numbers to the right; it scrolls where there is no room.  ``first`` is HTML: the first cell of
     each row."""
     sides = ["left" if heading in WORDS else "right" for heading in cells.headings]

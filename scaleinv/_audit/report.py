@@ -23,10 +23,10 @@ def audit_report(audit: Measurements, findings: Sequence[Finding], *, folded: bo
     contents = Contents(audit, findings, folded)
     parts: list[RenderableType] = [Text(contents.headline)]
     for number, finding in enumerate(findings, 1):
-        parts += _finding(number, finding)
+        parts += finding_lines(number, finding)
     styles = [COLOURS[severity] if (severity := contents.severity(fold)) else "" for fold in contents.folds]
     for cells, colours in ((contents.summary, []), (contents.parameters, styles)):
-        parts += [Text(), _FittingTable(cells, colours)]
+        parts += [Text(), FittingTable(cells, colours)]
     parts += [Text(contents.more)] if contents.more else []
     parts += [Text(), Text(contents.legend, style="dim")]
     return Group(*parts)
@@ -40,7 +40,7 @@ def as_text(audit: Measurements, findings: Sequence[Finding], *, width: int = 80
     return "\n".join(line.rstrip() for line in output.getvalue().rstrip().splitlines())
 
 
-def _finding(number: int, finding: Finding) -> list[RenderableType]:
+def finding_lines(number: int, finding: Finding) -> list[RenderableType]:
     """The sentence; what to do about it; and, if it is about several parameters, which."""
     parts: list[RenderableType] = [
         Text.assemble(f"{number}. ", (f"{finding.severity.word}: ", COLOURS[finding.severity]), finding.text)
@@ -53,10 +53,10 @@ def _finding(number: int, finding: Finding) -> list[RenderableType]:
     return parts
 
 
-class _FittingTable:
+class FittingTable:
     """A table of as many of its columns, from the left, as a terminal has room for, and the names of the others."""
 
-    def __init__(self, cells: Cells, styles: Sequence[str]) -> None:
+    def __init__(self, cells: Cells, styles: Sequence[str] = ()) -> None:
         self._headings, self._rows, self._styles = cells.headings, cells.rows, styles
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
