@@ -108,7 +108,9 @@ def test_blocks_are_one_line_with_their_range_and_what_a_finding_names_has_its_o
     (line,) = lines_of(text, "0–69,71–73.weight ")
     assert f"{100 * min(steps):.2g}–{100 * max(steps):.2g} %" in line
     (own,) = lines_of(text, "70.weight ")
-    assert own.split()[1] == "1," and " 0.0035 % " in own and text.index(own) < text.index(line)  # its finding's number
+    assert (
+        own.split()[1] == "1,2" and " 0.0035 % " in own and text.index(own) < text.index(line)
+    )  # its finding's number
     assert len(lines_of(text, "0–73.bias ")) == 1 and len(text.splitlines()) < 30
     assert "more parameters" not in text and max(map(len, text.splitlines())) <= 80
 
