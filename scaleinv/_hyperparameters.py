@@ -13,6 +13,8 @@ import torch
 
 from scaleinv._entries import entries, split_key
 
+_FLOATS = ("lr", "eps", "weight_decay", "momentum", "betas")  # always floats, even where the default is an integer
+
 Values = dict[str, Any]  # name → value
 Factory = Callable[..., Any]  # makes an optimizer from parameters and hyperparameters
 
@@ -79,8 +81,10 @@ def _parameters_of(factory: Factory) -> list[inspect.Parameter]:
 
 
 def _expects_floats(parameter: inspect.Parameter) -> bool:
-    """Whether the annotation or the default is a float; a bare default of 0, as in ``weight_decay=0``, is one."""
+    """Whether the annotation, the default or, as in ``lr=1``, the name is that of a float; a bare default of 0 is."""
     default = parameter.default
+    if parameter.annotation is parameter.empty and parameter.name in _FLOATS:
+        return True
     defaults = default if isinstance(default, tuple | list) else [default]
     bare_zero = parameter.annotation is parameter.empty and type(default) is int and default == 0
     return bare_zero or "float" in str(parameter.annotation) or any(isinstance(each, float) for each in defaults)

@@ -23,6 +23,8 @@ from numbers import Real
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
+from tqdm import tqdm
+
 from scaleinv._entries import entries, get_entry, with_entry
 from scaleinv._hyperparameters import Factory, Values, floats_of, plain_values, values_of
 from scaleinv._infer.deviation import ROUNDING, length, moves
@@ -74,13 +76,18 @@ def infer_units(factory: Factory, hyperparameters: Mapping[str, Any] = DEFAULTS)
     """
     _check(factory, hyperparameters)
     values, defaults = values_of(factory, hyperparameters)
-    with isolated(), warnings.catch_warnings():
+    name = getattr(factory, "__name__", repr(factory))
+    with _bar(name) as bar, isolated(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        runner = runner_of(factory, values)
+        runner = runner_of(factory, values, bar.update)
         outcome = _measure(runner, values)
-        name = getattr(factory, "__name__", repr(factory))
         result = result_of(Measured(name, values, hyperparameters, defaults), outcome)
         return replace(result, midway=fault_midway(runner, values, result)) if outcome.consistent else result
+
+
+def _bar(name: str) -> tqdm:
+    """A bar on a terminal, for what takes longer than a second."""
+    return tqdm(desc=f"infer_units({name})", unit=" runs", delay=1, leave=False, disable=None)
 
 
 def _check(factory: Factory, hyperparameters: Mapping[str, Any]) -> None:
@@ -142,7 +149,8 @@ class Experiment:
             if units is None:
                 reason = f"no units fit: {residual:.2g} of the run is left unexplained"
                 return Outcome("inconsistent", residual, reason)
-            candidate = self._tried(exact, Candidate(units, set(), {}, {}), dict.fromkeys(self.keys, self.base))
+            trials = {key: self._where_it_matters(key) for key in self.keys}
+            candidate = self._tried(exact, Candidate(units, set(), {}, {}), trials)
         return verified(Bench(self.runner, exact, self.given, self.base, self.keys), candidate)
 
     def _explained(self, exponents: Exponents, exact: Runner) -> Candidate:
@@ -175,6 +183,10 @@ class Experiment:
             else:
                 probes[key] = Probe(values, with_entry(self.base, key, beside))
         return self._only_brought_into_play(exponents, probes, jumps)
+
+    def _where_it_matters(self, key: str) -> Values:
+        matters = value_that_matters(self.runner, self.base, key)
+        return self.base if matters is None else with_entry(self.base, key, matters[0])
 
     def _only_brought_into_play(
         self, exponents: Exponents, probes: dict[str, Probe], jumps: dict[str, "_Jump"]

@@ -1,6 +1,6 @@
 """Runs of the optimizer under test: as it is, in float64, or rescaled by units.  No run is made twice."""
 
-from contextlib import nullcontext
+from collections.abc import Callable
 from functools import partial
 from itertools import product
 from typing import Any, NamedTuple
@@ -11,7 +11,7 @@ from torch import Tensor
 from scaleinv._entries import entries, get_entry, with_entry
 from scaleinv._hyperparameters import Factory, Values
 from scaleinv._infer.deviation import COARSE, Deviation, apart, moves
-from scaleinv._infer.precision import LowPrecisionWatch, Precision, in_float64
+from scaleinv._infer.precision import LowPrecisionWatch, in_float64
 from scaleinv._infer.problem import LONG, STEPS
 from scaleinv._infer.training import KINDS, Interface, Midway, Run, Scale, Setup, run
 from scaleinv.units import Unit
@@ -27,25 +27,30 @@ ByName = dict[str, Unit]  # a hyperparameter, or an entry such as betas[0] → i
 
 
 class Runner:
-    """Runs an optimizer on a problem, for a number of steps, in a precision."""
+    """Runs an optimizer, for a number of steps, and calls ``each_run`` whenever it does."""
 
-    def __init__(self, factory: Factory, setup: Setup, steps: int = STEPS, precision: Precision = nullcontext) -> None:
-        self.factory, self.setup, self.steps, self.precision = factory, setup, steps, precision
+    def __init__(
+        self, factory: Factory, setup: Setup, steps: int = STEPS, each_run: Callable[[], Any] = lambda: None
+    ) -> None:
+        self.factory, self.setup, self.steps, self.each_run = factory, setup, steps, each_run
         self._runs: dict[tuple, Run | None] = {}
         self._others: dict[tuple, Runner] = {}
 
     def run(self, values: Values, scale: Scale = AS_IS, steps: int | None = None) -> Run:
         """A new run; raises whatever the optimizer raises."""
-        with self.precision():
-            return run(partial(self.factory, **values), self.setup, scale, steps or self.steps)
+        return self._run(values, scale, steps or self.steps)
 
     def changed_midway(self, values: Values, midway: Midway) -> Tensor | None:
         """The trajectory of a run whose scale changes in its middle; None where the optimizer raises."""
         try:
-            with self.precision():
-                return run(partial(self.factory, **values), self.setup, AS_IS, self.steps, midway).trajectory
+            return self._run(values, AS_IS, self.steps, midway).trajectory
         except Exception:  # whatever a third party's step may raise
             return None
+
+    def _run(self, values: Values, scale: Scale, steps: int, midway: Midway | None = None) -> Run:
+        self.each_run()
+        with self.setup.precision():
+            return run(partial(self.factory, **values), self.setup, scale, steps, midway)
 
     def attempt(self, values: Values, scale: Scale = AS_IS, steps: int | None = None) -> Run | None:
         """The run, or None where the optimizer refuses the values; made once, for equal runs are equal."""
@@ -86,15 +91,15 @@ class Runner:
 
     def in_float64(self, promote: bool) -> "Runner":
         """The same runs in float64; with ``promote``, low precisions inside the optimizer are replaced too."""
-        return self._other(self.setup, partial(in_float64, promote), "in float64", promote)
+        return self._other(self.setup._replace(precision=partial(in_float64, promote)), "float64", promote)
 
     def on(self, kind: str) -> "Runner":
         """Runs of a parameter of another kind, in the same precision."""
-        return self._other(self.setup._replace(kind=kind), self.precision, "on", kind)
+        return self._other(self.setup._replace(kind=kind), "kind", kind)
 
-    def _other(self, setup: Setup, precision: Precision, *key: Any) -> "Runner":
+    def _other(self, setup: Setup, *key: Any) -> "Runner":
         if key not in self._others:
-            self._others[key] = Runner(self.factory, setup, self.steps, precision)
+            self._others[key] = Runner(self.factory, setup, self.steps, self.each_run)
         return self._others[key]
 
     def most_precise(self, values: Values) -> "Runner":
@@ -133,7 +138,7 @@ class RescaledRuns(NamedTuple):
         return worst
 
 
-def runner_of(factory: Factory, values: Values) -> Runner:
+def runner_of(factory: Factory, values: Values, each_run: Callable[[], Any] = lambda: None) -> Runner:
     """A runner by the first interface that the optimizer has, for as many steps as it takes to move.
 
     Raises:
@@ -145,7 +150,7 @@ def runner_of(factory: Factory, values: Values) -> Runner:
         *(Interface(kind, closure, False, torch.float32) for kind, closure in product(KINDS, (False, True))),
     ]
     for interface in interfaces:
-        runner = Runner(factory, Setup(interface))
+        runner = Runner(factory, Setup(interface), each_run=each_run)
         try:
             trajectory = runner.run(values).trajectory
             if not trajectory.isfinite().all():
@@ -167,5 +172,5 @@ def runner_of(factory: Factory, values: Values) -> Runner:
 def _until_it_moves(runner: Runner, values: Values) -> Runner:
     for steps in (STEPS, 4 * STEPS, LONG):
         if moves(runner.trajectory(values, steps=steps)):
-            return runner if steps == STEPS else Runner(runner.factory, runner.setup, steps)
+            return runner if steps == STEPS else Runner(runner.factory, runner.setup, steps, runner.each_run)
     return runner

@@ -3,13 +3,14 @@
 import math
 from collections.abc import Iterable, Iterator
 from fractions import Fraction
-from itertools import product
+from itertools import product, zip_longest
 from typing import Any
 
 import torch
 
 from scaleinv._infer.exponents import DENOMINATOR
 from scaleinv._infer.runs import ByName, RescaledRuns
+from scaleinv._leaves import Leaf, leaves
 from scaleinv.units import Unit
 
 Exponent = Fraction | None  # None for a change that is not a power of the scale
@@ -37,14 +38,19 @@ def _exponents_by_buffer(runs: RescaledRuns, axis: int) -> Iterator[tuple[str, s
     plain = _states(runs.reference.optimizer)
     for power, run in (runs.loss, runs.weight)[axis]:
         for before, after in zip(plain, _states(run.optimizer) if run else [], strict=False):
-            for name, buffer in before.items():
-                yield name, _exponents(buffer, after.get(name), power)
+            for one, other in zip_longest(before, after):
+                if one is not None and other is not None and one.name == other.name:
+                    yield one.name, _exponents(one.value, other.value, power)
+                else:
+                    yield (one or other).name, {None}
 
 
-def _states(optimizer: Any) -> list[dict]:
+def _states(optimizer: Any) -> list[list[Leaf]]:
+    """What the optimizer keeps for each parameter, and in each parameter group."""
     state, groups = getattr(optimizer, "state", {}), getattr(optimizer, "param_groups", [])
     of_parameters = [each for each in state.values() if isinstance(each, dict)] if isinstance(state, dict) else []
-    return of_parameters + [{name: value for name, value in group.items() if name != "params"} for group in groups]
+    of_groups = [{name: value for name, value in group.items() if name != "params"} for group in groups]
+    return [list(leaves(each)) for each in of_parameters + of_groups]
 
 
 def _exponents(before: Any, after: Any, power: int) -> set[Exponent]:

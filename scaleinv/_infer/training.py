@@ -6,7 +6,7 @@ bit for powers of two.
 
 import random
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext, redirect_stdout
+from contextlib import ExitStack, contextmanager, nullcontext, redirect_stderr, redirect_stdout
 from io import StringIO
 from typing import Any, NamedTuple
 
@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from scaleinv._infer.precision import in_float64
+from scaleinv._infer.precision import Precision, in_float64
 from scaleinv._infer.problem import Problem, elementwise, linear
 from scaleinv._threads import threads
 
@@ -43,10 +43,17 @@ class Interface(NamedTuple):
 
 
 class Setup(NamedTuple):
-    """An interface, and the kind of parameters to train: one of ``scaleinv._kinds.KINDS``, or those of ``linear``."""
+    """What is run, and how.
+
+    Attributes:
+        interface: of the optimizer.
+        kind: of the parameters: one of ``scaleinv._kinds.KINDS``, or "" for those of ``linear``.
+        precision: in which it is run.
+    """
 
     interface: Interface
     kind: str = ""
+    precision: Precision = nullcontext
 
     @property
     def problem(self) -> Problem:
@@ -166,15 +173,19 @@ def _to(dtype: torch.dtype, batch: Any) -> Any:
 
 @contextmanager
 def isolated() -> Iterator[None]:
-    """Restores the random states at the end, and prints nothing.
+    """Restores the random states at the end.
 
-    Inside, torch uses one thread, for on small tensors several only wait; and compiled functions run uncompiled, which
-    leaves the user's own compiled code alone.
+    Inside, nothing is printed; torch uses one thread, for on small tensors several only wait; and compiled functions
+    run uncompiled, which leaves the user's own compiled code alone.
     """
     python, numpy = random.getstate(), np.random.get_state()
-    quiet = redirect_stdout(StringIO())
     try:
-        with threads(1), torch.random.fork_rng(devices=[]), torch.compiler.set_stance("force_eager"), quiet:
+        with ExitStack() as stack:
+            stack.enter_context(threads(1))
+            stack.enter_context(torch.random.fork_rng(devices=[]))
+            stack.enter_context(torch.compiler.set_stance("force_eager"))
+            stack.enter_context(redirect_stdout(StringIO()))
+            stack.enter_context(redirect_stderr(StringIO()))
             yield
     finally:
         random.setstate(python)

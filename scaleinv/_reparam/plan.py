@@ -10,6 +10,7 @@ from torch import nn
 
 from scaleinv._convert import convert_value, convert_values, defaults_of
 from scaleinv._kinds import KINDS
+from scaleinv._leaves import leaves
 from scaleinv._reparam.schedulers import IN_GROUPS, PURE_IN_GROUPS, NewGroup, SchedulerChange, scheduler_changes
 from scaleinv.known_optimizers import units_of
 from scaleinv.units import ONE, G, HyperparameterUnit, Unit, Units
@@ -26,10 +27,10 @@ class TensorChange(NamedTuple):
 
 
 class NumberChange(NamedTuple):
-    """A number in a parameter's state, and its new value."""
+    """A number in a parameter's state, or in a list, dict or object there, and its new value."""
 
-    state: dict[str, Any]
-    name: str
+    container: Any
+    key: Any
     new: float
 
 
@@ -58,8 +59,8 @@ class Conversion:
         with torch.no_grad():
             for tensor, new in self.tensors:
                 tensor.copy_(new)
-        for state, name, number in self.numbers:
-            state[name] = number
+        for container, key, number in self.numbers:
+            container[key] = number
         for scheduler in self.schedulers:
             scheduler.apply()
         added, in_place = [], self._tensors_to_keep()
@@ -233,16 +234,13 @@ class _Planner:
         for p in parameters:
             if p.grad is not None:
                 yield from _tensor_change("grad", p.grad, p, G.factor(weight=weight, loss=self.loss))
-            state = self.optimizer.state.get(p, {})
-            for name, value in state.items():
-                if value is None:
-                    continue
+            for name, container, key, value in leaves(self.optimizer.state.get(p, {})):
                 factor = self._state_unit(name, units).factor(weight=weight, loss=self.loss)
-                if not isinstance(value, Real):
+                if isinstance(value, torch.Tensor):
                     self._check_shape(name, value, p)
                     yield from _tensor_change(name, value, p, factor)
                 elif factor != 1:
-                    yield NumberChange(state, name, float(value) * factor)
+                    yield NumberChange(container, key, float(value) * factor)
 
     def _check_shape(self, name: str, value: torch.Tensor, p: torch.Tensor) -> None:
         """A buffer of torch.optim has the parameter's shape, or is broadcast to it; others may be factored."""

@@ -13,7 +13,7 @@ PACKAGE = ROOT / "scaleinv"
 
 # The rooms, lowest first: each imports only from rooms before it.  A room is a wing (a private package), or a module.
 ROOMS = """
-    _version _checks _entries _norms _threads _report _kinds
+    _version _checks _entries _norms _threads _report _kinds _leaves
     units changes laws measure curves _rule optimizers known_optimizers _hyperparameters
     _convert _reparam reparam _recording recorder _infer _sweep _audit
     atlas _cli __main__ book __init__
