@@ -40,8 +40,9 @@ def measure(path: str, hyperparameters: dict[str, Any]) -> InferredUnits:
 
 
 def _shortened(message: str, hyperparameters: dict[str, Any]) -> str:
-    """An error of ``infer_units``, which repeats all values and may have a reason for each kind of parameters."""
+    """An error of ``infer_units``, which repeats all values, and may have a reason for each kind of parameters."""
     values = ", ".join(f"{name}={value!r}" for name, value in hyperparameters.items()) or "its defaults"
-    message = re.sub(r"\{'.*?\}: ", lambda _: f"{values}: ", message, count=1)
+    message = re.sub(r"\. It was called with \{.*\}$", "", message, flags=re.DOTALL)
+    message = message.replace("could not be run: ", f"could not be run with {values}: ", 1)
     advice = "pass what it needs as --name value, or name a function of yours that makes the optimizer"
     return f"{textwrap.shorten(message, 400, placeholder=' ...')}; {advice}"
