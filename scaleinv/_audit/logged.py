@@ -10,7 +10,7 @@ from scaleinv._audit.folding import fold_names
 from scaleinv._audit.measurements import Measurements
 from scaleinv._audit.row import Row
 
-_COLUMNS = "rms", "lr", "gradient_rms", "predicted", "measured", "below_eps", "decay", "equilibrium"
+FLAT_COLUMNS = "rms", "lr", "gradient_rms", "predicted", "measured", "below_eps", "decay", "equilibrium"
 _MOST = 20  # groups
 
 
@@ -18,7 +18,7 @@ def flat_numbers(audit: Measurements, findings: Sequence[Finding]) -> dict[str, 
     """What ``Audit.flat`` returns."""
     values: dict[str, float] = {}
     for name, rows in _groups(audit.rows).items():
-        for column in _COLUMNS:
+        for column in FLAT_COLUMNS:
             known = [value for row in rows if math.isfinite(value := getattr(row, column))]
             if known:
                 values[f"{column}/{name}"] = median(known)
