@@ -24,7 +24,7 @@ import torch
 from matplotlib.artist import Artist
 
 from scaleinv.book import claims
-from tests.book.slices import cells_for
+from tests.book.slices import cells_for, is_named
 
 BOOK = Path(__file__).parents[2] / "book"
 NOTEBOOKS = {path.stem.partition("_")[2]: path.stem for path in sorted(BOOK.glob("*.ipynb"))}
@@ -197,11 +197,6 @@ def in_order_of_cells(name, sabotages):
     """The sabotages of a notebook in the order of the cells from which they run, so that the notebook runs once."""
     sources = sources_of(name)
     return sorted(sabotages, key=lambda sabotage: first_changed(sources, sabotage[2]))
-
-
-def is_named(made, claim):
-    """ "4.1" names all statements of claim 4.1 and none of 4.10."""
-    return made == claim or made.startswith(claim + " " * (" " not in claim))
 
 
 def test_a_sabotage_fails_its_claims(notebook, fails, replacements):

@@ -14,11 +14,13 @@ def cells_for(sources, start, claims):
     A cell needs those that assign, or may change in place, a name that it uses, or that a function it uses uses.  What
     is changed in place is told from the text: ``a.x = 1``, ``a[i] = 1``, ``a.append(1)``, ``step(a)`` change ``a``.
     """
-    numbers = {claim.split()[0] for claim in claims}
-    wanted = {i for i, source in enumerate(sources) if i >= start and numbers & claims_of(source)}
-    made = set().union(*(claims_of(sources[i]) for i in wanted))
-    if numbers - made:
+    making = {
+        claim: {i for i in range(start, len(sources)) if any(may_be(made, claim) for made in claims_of(sources[i]))}
+        for claim in claims
+    }
+    if not all(making.values()):
         return range(start, len(sources))
+    wanted = set().union(*making.values())
     chosen = set(wanted)
     names = used_by(sources, set().union(*(uses(sources[i]) for i in wanted)))
     while True:
@@ -31,10 +33,21 @@ def cells_for(sources, start, claims):
 
 @cache
 def claims_of(source):
-    """The numbers of the claims that a cell makes."""
+    """Number and statement of each claim that a cell makes, with "…" for what is not known before it runs."""
     calls = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call)]
     named = [call for call in calls if isinstance(call.func, ast.Name) and call.func.id == "claim" and call.args]
-    return {call.args[0].value for call in named if isinstance(call.args[0], ast.Constant)}
+    return {" ".join(arg.value if isinstance(arg, ast.Constant) else "…" for arg in call.args[:2]) for call in named}
+
+
+def is_named(made, claim):
+    """ "4.1" names all statements of claim 4.1 and none of 4.10."""
+    return made == claim or made.startswith(claim + " " * (" " not in claim))
+
+
+def may_be(made, claim):
+    """Whether a claim that a cell makes may be one that is named so."""
+    known, _, unknown = made.partition("…")
+    return is_named(made, claim) or (made != known + unknown and claim.startswith(known))
 
 
 def used_by(sources, names):

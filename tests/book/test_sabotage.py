@@ -80,6 +80,8 @@ SLICED = [
     "claim('1.1', 'scaled', scaled(1))",
     "claim('1.2', 'seen', seen)",
     "claim('1.3', 'results', results)",
+    "claim('1.3', 'other', other)",
+    "claim('1.5', f'{other}', other)",
 ]
 
 
@@ -88,9 +90,11 @@ SLICED = [
     [
         (["1.1 scaled"], [1, 6]),  # by way of a function
         (["1.2"], [1, 2, 7]),  # changed in place
-        (["1.3"], [1, 3, 5, 8]),
+        (["1.3"], [1, 3, 5, 8, 9]),
+        (["1.3 res"], [1, 3, 5, 8]),
+        (["1.5 3"], [1, 10]),
         (["1.1", "1.2 seen"], [1, 2, 6, 7]),
-        (["1.4"], [1, 2, 3, 4, 5, 6, 7, 8]),  # made nowhere that can be told: all of them
+        (["1.4"], list(range(1, 11))),  # made nowhere that can be told: all of them
     ],
 )
 def test_the_cells_that_claims_need(claims, cells):
