@@ -5,17 +5,19 @@ Steps are relative to the tensor, RMS(Δw)/RMS(w): that is what an lr in the uni
 """
 
 import inspect
+import json
 import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import torch
 from rich.console import Group
 from torch import nn
 
-from scaleinv._audit.baseline import load_audit, save_audit
+from scaleinv._audit.baseline import load_audit
 from scaleinv._audit.document import document
 from scaleinv._audit.findings import Finding, findings_of
 from scaleinv._audit.laws_of import stepping_class
@@ -87,7 +89,9 @@ class Audit(Measurements):
         return [finding for finding in self._all_findings if is_muted(finding, self.mute)]
 
     def as_dict(self) -> dict[str, Any]:
-        """Summary, findings and rows as plain data, for JSON: None where a number is not known or not finite.
+        """A summary, findings, muted findings and rows as plain data, for JSON; None where a number is not known.
+
+        ``save`` writes it to a file, and the command prints it with ``--json``.
 
         >>> import json, torch, scaleinv
         >>> layer = torch.nn.Linear(4, 3)
@@ -115,11 +119,12 @@ class Audit(Measurements):
         Raises:
             OSError: if the file cannot be written.
         """
-        save_audit(self, self._all_findings, path)
+        text = json.dumps(self.as_dict(), indent=1, ensure_ascii=False, allow_nan=False)
+        Path(path).write_text(text + "\n", encoding="utf-8")
 
     @classmethod
     def load(cls, path: "str | PathLike[str]") -> "Audit":
-        """Read what ``save`` has written.
+        """Read what ``save`` has written, or the command with ``--json``.
 
         Raises:
             OSError: if the file cannot be read.

@@ -44,7 +44,9 @@ def audit_outcome(options: argparse.Namespace, rest: Sequence[str]) -> Outcome:
     )
     audit = replace(audit, mute=mute)
     status = int(fails(audit.findings, options.fail_on or settings.fail_on))
-    return Outcome(json.dumps(audit.as_dict(), ensure_ascii=False, indent=1) if options.json else audit, status)
+    return Outcome(
+        json.dumps(audit.as_dict(), indent=1, ensure_ascii=False, allow_nan=False) if options.json else audit, status
+    )
 
 
 def _optimizer_class(path: str) -> type[torch.optim.Optimizer]:

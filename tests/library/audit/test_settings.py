@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from scaleinv import audit
+from scaleinv import Audit, audit, compare
 from scaleinv._audit.findings import KINDS, Finding, Severity
 from scaleinv._audit.settings import check_mutes, fails, is_muted, project_settings
 from scaleinv._cli import main
@@ -158,11 +158,11 @@ def test_json_is_one_document_with_all(strongly_decayed, files, capsys):
     assert main([*files, "--json", "--fail-on", "fault"]) == 1
     out, err = capsys.readouterr()
     document = json.loads(out, parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
-    assert err == "" and list(document) == ["scaleinv", "summary", "findings", "muted", "rows"]
+    assert err == "" and {"summary", "findings", "muted", "gradient_norm", "rows"} <= document.keys()
     expected = audit(*strongly_decayed, mute=[])
     assert len(document["rows"]) == 4
     row = document["rows"][0]
-    assert (row["parameter"], row["shape"], row["lr"], row["unit"]) == ("0.weight", [4, 4], 0.1, "W")
+    assert (row["parameter"], row["shape"], row["lr"], row["unit"]["weight"]) == ("0.weight", [4, 4], 0.1, "1")
     assert row["gradient_rms"] is None  # not known
     assert document["summary"]["tensors"] == 4 and document["summary"]["optimizers"] == ["AdamW"]
     assert document["summary"]["faults"] == sum(each.severity == Severity.FAULT for each in expected.findings) > 0
@@ -173,3 +173,14 @@ def test_json_is_one_document_with_all(strongly_decayed, files, capsys):
     document = json.loads(capsys.readouterr().out)
     assert document["findings"] == [] and "much_decay" in {each["kind"] for each in document["muted"]}
     assert document["summary"]["muted"] == len(document["muted"]) > 0
+
+
+def test_what_the_command_prints_is_a_baseline(strongly_decayed, files, capsys, tmp_path):
+    for words in ([], ["--mute", "much_decay"]):
+        assert main([*files, "--json", *words]) == 0
+        (tmp_path / "baseline.json").write_text(capsys.readouterr().out, encoding="utf-8")
+        baseline = Audit.load(tmp_path / "baseline.json")
+        live = audit(*strongly_decayed, mute=words[1:])
+        assert [str(each) for each in baseline.findings] == [str(each) for each in live.findings]
+        assert [each.kind for each in baseline.muted] == [each.kind for each in live.muted]
+        assert "0 new findings, 0 gone" in str(compare(baseline, live))
