@@ -114,7 +114,7 @@ COMMAND = re.compile(r"^    python -m scaleinv (.*)$|`python -m scaleinv ([^`]*)
 
 
 def commands(text):
-    """The commands of a text, with files for MODEL.pt and OPTIMIZER.pt and a class for mypackage.MyOptimizer."""
+    """The commands of a text, with files for MODEL.pt and others, and a class for mypackage.MyOptimizer."""
     for match in COMMAND.finditer(text):
         yield shlex.split((match[1] or match[2]).replace("mypackage.MyOptimizer", "torch.optim.AdamW"))
 
@@ -126,6 +126,7 @@ def save_a_training():
     optimizer.step()
     torch.save(model.state_dict(), "MODEL.pt")
     torch.save(optimizer.state_dict(), "OPTIMIZER.pt")
+    torch.save({"model": model.state_dict(), "optimizer": optimizer.state_dict()}, "CHECKPOINT")
 
 
 @pytest.mark.parametrize("path", [ROOT / "README.md", API], ids=lambda path: path.stem)
