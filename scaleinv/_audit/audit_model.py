@@ -32,7 +32,7 @@ from scaleinv._audit.row import row_of, row_of_untrained
 from scaleinv._audit.run_steps import steps_of
 from scaleinv._audit.settings import check_mutes, is_muted, project_settings
 from scaleinv._audit.training import Training
-from scaleinv._audit.unregistered import Unregistered, unregistered
+from scaleinv._audit.unregistered import Unregistered, not_frozen, unregistered
 from scaleinv._audit.unwrapped import scaler_of, unwrapped
 from scaleinv._checks import check_scale
 from scaleinv._infer import infer_units
@@ -225,7 +225,7 @@ def audit(  # noqa: PLR0913 (its options are its API)
 
     Raises:
         TypeError: if an argument is not a module, optimizer, recorder, ``Units``, number or list of strings.
-        ValueError: if a parameter has no numbers, an optimizer holds none of the model's, two hold the same,
+        ValueError: if a parameter that requires a gradient has no numbers, two optimizers hold the same one,
             max_norm, scaler or steps is not positive and finite, or a kind in mute is not known.
 
     Model, optimizer and random state stay as they are.  It copies one block of a tensor at a time, with its gradient
@@ -257,6 +257,7 @@ def audit(  # noqa: PLR0913 (its options are its API)
         },
         run_steps=steps_of(steps),
         unregistered=unregistered(model, [*held.groups, *held.others]),
+        not_frozen=not_frozen(model),
     )
     return replace(audit_places(places, optimizers, units=units, context=context), mute=mute)
 
@@ -271,6 +272,7 @@ class Context:
         loss_scales: optimizer → the factor by which a loss scaler has yet to divide its gradients.
         run_steps: how many steps the run has; NaN where that is not known.
         unregistered: what the model keeps in plain lists, and no optimizer holds.
+        not_frozen: names of the parameters that an attribute requires_grad of a module does not freeze.
     """
 
     recorded: Mapping[str, float] = field(default_factory=dict)
@@ -278,6 +280,7 @@ class Context:
     loss_scales: Mapping[torch.optim.Optimizer, float] = field(default_factory=dict)
     run_steps: float = math.nan
     unregistered: Sequence[Unregistered] = ()
+    not_frozen: Collection[str] = ()
 
 
 _NO_CONTEXT = Context()
@@ -309,6 +312,7 @@ def audit_places(
         stale_tensors=sum(tuple(other.shape) in left_out for other in held.others),
         twice=held.twice,
         unregistered=context.unregistered,
+        not_frozen=context.not_frozen,
         loss_scale=max(context.loss_scales.values(), default=1.0),
         run_steps=context.run_steps,
     )

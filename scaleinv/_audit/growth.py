@@ -1,11 +1,11 @@
-"""Whether gradients pile up: whether a gradient looks like the sum of those before it."""
+"""A gradient beside those before it, by the optimizer's state: whether it is the sum of them, or far larger."""
 
 import math
 from typing import NamedTuple
 
 import torch
 
-from scaleinv._audit.amounts import as_real, blocks, is_sharded, square_of
+from scaleinv._audit.amounts import as_real, blocks, is_sharded, rms, square_of
 from scaleinv._audit.training import Trained
 
 LEAST_STEPS = 5  # from which a sum differs clearly from its terms
@@ -46,3 +46,13 @@ def growth_of(trained: Trained) -> Growth:
     if not (size > 0 and first_size > 0 and usual > 0):
         return Growth()
     return Growth(product / (size * first_size), size / usual / trained.loss_scale)
+
+
+def shrunk_by(trained: Trained) -> float:
+    """How many times as large the gradient is as the average of those before; NaN but where a loss scale is in it."""
+    gradient, state = trained.parameter.grad, trained.state
+    first = state.get("exp_avg", state.get("momentum_buffer"))
+    if trained.loss_scale <= 1 or gradient is None or not isinstance(first, torch.Tensor):
+        return math.nan
+    size = rms(first)
+    return trained.gradient_rms / size if size else math.nan

@@ -1,7 +1,7 @@
 """All numbers of an audit: a row for each parameter, and the norm of the gradient."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
 
 import pandas as pd
@@ -22,6 +22,7 @@ class Measurements:
         stale_tensors: how many of these have the shape of a parameter that no optimizer holds.
         twice: names of the parameters that one optimizer holds more than once.
         unregistered: what the model keeps in plain lists, and no optimizer holds.
+        not_frozen: names of what stands below a module whose attribute requires_grad is False, which freezes nothing.
         loss_scale: the factor by which a loss scaler has yet to divide the gradients; the numbers are without it.
         run_steps: how many steps the run has; NaN where that is not known.
     """
@@ -33,6 +34,7 @@ class Measurements:
     stale_tensors: int = 0
     twice: Sequence[str] = ()
     unregistered: Sequence[Unregistered] = ()
+    not_frozen: Collection[str] = ()
     loss_scale: float = 1.0
     run_steps: float = math.nan
 

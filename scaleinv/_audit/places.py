@@ -113,7 +113,7 @@ def held_by(optimizers: Sequence[torch.optim.Optimizer], places: Sequence[Place]
 
     Raises:
         TypeError: if an optimizer is not one.
-        ValueError: if two optimizers hold a parameter, or none holds any.
+        ValueError: if two optimizers hold a parameter.
     """
     held = Held({}, [], [])
     names = {place.parameter: place.name for place in places}
@@ -130,11 +130,6 @@ def held_by(optimizers: Sequence[torch.optim.Optimizer], places: Sequence[Place]
                 f"optimizer: {names[parameter]!r} is held by two of them, {type(first[0]).__name__} and "
                 f"{type(optimizer).__name__}; give each parameter to one"
             )
-    if not held.groups:
-        classes = ", ".join(type(optimizer).__name__ for optimizer in optimizers)
-        raise ValueError(
-            f"optimizer={classes} holds none of the {len(names)} parameters of model; make it from model.parameters()"
-        )
     return held
 
 

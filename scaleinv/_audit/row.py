@@ -9,7 +9,7 @@ import torch
 from scaleinv._audit.amounts import Size, size_of
 from scaleinv._audit.decay import decay_of
 from scaleinv._audit.eps import eps_of
-from scaleinv._audit.growth import growth_of
+from scaleinv._audit.growth import growth_of, shrunk_by
 from scaleinv._audit.measured_step import measured_step
 from scaleinv._audit.memory import memory_of
 from scaleinv._audit.places import Place
@@ -64,6 +64,9 @@ class Row:
         has_gradient: whether backward left one.
         schedule: lr over its peak, where a schedule tells it.
         orthogonal: whether Muon, of torch or another, makes its steps orthogonal.
+        later: what the law predicts for step 100, or the next step if that is later, relative to the parameter.
+        shrunk: size of the gradient over that of the average of those before, where a loss scale is still in it.
+        no_decay: whether the model marks it as one not to decay, by the attribute ``_no_weight_decay``.
 
     Where the model computes with the parameter through another parametrization, such as ``weight_norm``'s, rms is
     that of what the model computes with; steps, relative ones too, are those of the parameter itself, as ``note``
@@ -116,6 +119,9 @@ class Row:
     has_gradient: bool = False
     schedule: float = math.nan
     orthogonal: bool = False
+    later: float = math.nan
+    shrunk: float = math.nan
+    no_decay: bool = False
 
     @property
     def relative(self) -> float:
@@ -208,6 +214,9 @@ def row_of(trained: Trained) -> Row:
         has_gradient=trained.parameter.grad is not None,
         schedule=_schedule(trained),
         orthogonal=_is_orthogonal(trained),
+        later=_relative(predicted_step(trained, eps.zero, least_steps=100).rms, trained),
+        shrunk=shrunk_by(trained),
+        no_decay=bool(getattr(trained.parameter, "_no_weight_decay", False)),
     )
 
 

@@ -1,4 +1,4 @@
-"""Layers that a model computes with and does not register: they are in no ``parameters()``, so nothing trains them."""
+"""What a module does not do: register layers in a plain list, and freeze by an attribute."""
 
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
@@ -56,3 +56,22 @@ def _parameters_in(value: Any, depth: int = 3) -> Iterator[nn.Parameter]:
     elif depth and isinstance(value, list | tuple | dict):
         for each in value.values() if isinstance(value, dict) else value:
             yield from _parameters_in(each, depth - 1)
+
+
+def not_frozen(model: nn.Module) -> set[str]:
+    """Names of the parameters below a module that was given the attribute ``requires_grad = False``.
+
+    >>> import torch
+    >>> from scaleinv._audit.unregistered import not_frozen
+    >>> model = torch.nn.Sequential(torch.nn.Linear(2, 2, bias=False))
+    >>> model[0].requires_grad = False
+    >>> not_frozen(model)
+    {'0.weight'}
+    """
+    return {
+        f"{path}.{name}".removeprefix(".")
+        for path, module in model.named_modules()
+        if vars(module).get("requires_grad") is False
+        for name, parameter in module.named_parameters()
+        if parameter.requires_grad
+    }

@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterator
 
 from scaleinv._audit.findings.finding import Observation, Severity
+from scaleinv._audit.findings.usual import is_rounding, usual_gradients
 from scaleinv._audit.findings.wording import about
 from scaleinv._audit.measurements import Measurements
 from scaleinv._audit.row import Row
@@ -17,7 +18,8 @@ def much_decay(audit: Measurements) -> Iterator[Observation]:
     the gradient is zero for now.  A usual lr·λ is 1e-6 to 1e-3: more than 1 % a step is a fault.  Decay that is part
     of the gradient outweighs it at convergence too, so a usual λ, up to 0.01, is a warning at the first step only.
     """
-    rows = [row for row in audit.trained if _share(row) > 0.5 and row.rms > 0]
+    usual = usual_gradients(audit)
+    rows = [row for row in audit.trained if _share(row) > 0.5 and row.rms > 0 and not is_rounding(row, usual)]
     for strong in (True, False):
         alike = [row for row in rows if (row.decay_rate > 0.01) == strong]
         if not alike:
@@ -42,15 +44,15 @@ def much_decay(audit: Measurements) -> Iterator[Observation]:
 
 def _gains_and_biases(audit: Measurements, named: set[str]) -> Iterator[Observation]:
     """They set scales and offsets, which decay pulls to 0; most recipes leave them out.  A remark, for some do not; and
-    nothing up to λ = 0.01, the default of AdamW, which nobody chose."""
+    nothing up to λ = 0.01, the default of AdamW, which nobody chose.  Some models mark others, as Mamba does."""
     rows = [
         row for row in audit.trained
-        if row.weight_decay > 0.01 and (row.is_gain or row.is_bias) and row.parameter not in named
-        and not row.decay_lost > 0.5 and row.lr != 0
+        if row.weight_decay > (0 if row.no_decay else 0.01) and (row.is_gain or row.is_bias or row.no_decay)
+        and row.parameter not in named and not row.decay_lost > 0.5 and row.lr != 0
     ]  # fmt: skip
     if rows:
         row = max(rows, key=lambda row: row.rms if row.is_gain else 0.0)
-        what = "a gain" if row.is_gain else "a bias"
+        what = "a gain" if row.is_gain else "a bias" if row.is_bias else "which is marked as one not to decay"
         text = f"weight_decay = {row.weight_decay:g} acts on {row.parameter}, {what}"
         if row.rms > 0 and not math.isnan(row.equilibrium):
             text += f"; under noise its RMS goes from {row.rms:.2g} to {row.equilibrium:.2g}"

@@ -24,11 +24,13 @@ def nothing_trains(audit: Measurements) -> Iterator[Observation]:
         yield Observation(Severity.FAULT, text, names_of(rows), 1e6, remedy)
 
 
-def stuck_at_zero(audit: Measurements) -> Iterator[Observation]:
+def dead_at_zero(audit: Measurements) -> Iterator[Observation]:
     """A matrix of zeros whose gradient is zero too, as LoRA's two factors are if both start at zero."""
-    rows = [row for row in audit.trained if row.rms == 0 and len(row.shape) > 1 and _is_zero(row)]
-    if rows and not _all_zero(audit) and not _factor_that_starts_at_zero(audit):
-        text = f"{rows[0].parameter} is zero and so is its gradient: it never trains. The factor beside it is zero too."
+    zeros = [row for row in audit.trained if _is_zero(row)]
+    stuck = [row for row in zeros if row.rms == 0 and len(row.shape) > 1 and (row.has_gradient or row.step >= 10)]
+    if stuck and not _all_zero(audit) and not _factor_that_starts_at_zero(audit):
+        text = f"{stuck[0].parameter} is zero and so is its gradient: it never trains, for a factor beside it is zero."
+        rows = [*stuck, *(row for row in zeros if row not in stuck)]
         yield about(rows, Severity.FAULT, len(rows), text, "Start one of the two factors away from zero.")
 
 
@@ -56,6 +58,7 @@ def no_gradient(audit: Measurements) -> Iterator[Observation]:
     if dead:
         text = f"the gradient of {dead[0].parameter} is zero."
         remedy = "Look for dead activations behind it, or a factor of zero; freeze it if that is meant."
+        dead += [row for row in zeros if row not in dead]
         yield about(dead, Severity.WARNING, len(dead), text, remedy)
     elif zeros:
         yield about(zeros, Severity.REMARK, 0.1, f"the gradient of {zeros[0].parameter} is zero.")
@@ -87,17 +90,17 @@ def gradients_not_reset(audit: Measurements) -> Iterator[Observation]:
     """Each gradient is the one before and something more: nobody resets them.
 
     Looked at only where no new gradient tensor was made for at least as many backward passes as there were steps.
-    Measured on MLPs and GPTs, with random and with repeated batches, after 5 to 50 steps: the median cosine with the
-    average of earlier gradients is 0.7 to 1 where they pile up, the median size beside them 1.4 to 2.2; where they do
-    not, sizes are at most 1.25.
+    Measured on MLPs and GPTs, with random and with repeated batches, after 5 to 50 steps: where they pile up, the
+    median size beside those of earlier steps is 1.4 to 2.2, and the median cosine with their average 0.7 to 1, or 0.4
+    where each sum is clipped; where they do not, sizes are at most 1.25.
     """
     rows = [row for row in audit.trained if not math.isnan(row.growth)]
-    if rows and 2 * len(rows) > len(audit.trained):
+    if len(rows) > 1:
         growth, alignment = (median(getattr(row, column) for row in rows) for column in ("growth", "alignment"))
-        if growth > 1.35 and alignment > 0.6:
+        if growth > 1.35 and alignment > 0.3:
             text = (
                 f"gradients pile up: they are {growth:.1f} times as large as those of the steps before, and point the "
-                f"same way (cosine {alignment:.2f}), as sums of all of them do. Nothing resets them."
+                f"same way (cosine {alignment:.2f}), as sums of all of them do. No zero_grad() resets them."
             )
             yield Observation(Severity.FAULT, text, names_of(rows), 1e5, "Call optimizer.zero_grad() at each step.")
 
@@ -121,12 +124,16 @@ def large_gradients(audit: Measurements) -> Iterator[Observation]:
 
 
 def clipped_before_unscaling(audit: Measurements) -> Iterator[Observation]:
-    """The scaled gradients have the norm max_norm: unscaled they will be smaller by the scale."""
+    """The scaled gradients have the norm max_norm; or those of the steps before, in the optimizer's state, are smaller
+    than the present ones by about the loss scale (a hundredth of it, for averages of noise)."""
+    if not audit.loss_scale > 1 or math.isnan(audit.max_norm):
+        return
     scaled = audit.gradient_norm * audit.loss_scale
-    if audit.loss_scale > 1 and 0.99 < scaled / audit.max_norm < 1.001:
+    shrunk = [row.shrunk for row in audit.trained if row.shrunk > 0]
+    if 0.99 < scaled / audit.max_norm < 1.001 or (shrunk and median(shrunk) > max(100, audit.loss_scale / 100)):
         text = (
-            f"gradients were clipped to max_norm = {audit.max_norm:.3g} before they were unscaled: with the loss scale "
-            f"of {audit.loss_scale:.3g} the next step sees a norm of {audit.gradient_norm:.2g}."
+            f"gradients are clipped to max_norm = {audit.max_norm:.3g} before scaler.unscale_, with the loss scale of "
+            f"{audit.loss_scale:.3g} still in them: a step sees a norm of {audit.max_norm / audit.loss_scale:.2g}."
         )
         remedy = "Call scaler.unscale_(optimizer) before clip_grad_norm_."
         yield Observation(Severity.FAULT, text, names_of(audit.trained), 1e4, remedy)
@@ -142,6 +149,7 @@ def clipping_sets_the_step(audit: Measurements) -> Iterator[Observation]:
         no_law = any(math.isnan(row.predicted) and row.rms > 0 for row in rows)
         text = f"clipping {'may set' if no_law else 'sets'} the step of {optimizers_of(rows)}: {norms_of(audit)}."
         ratio = audit.gradient_norm / audit.max_norm
+        text += " Is the loss a sum where a mean was meant?" * (ratio > 20)
         remedy = "Raise max_norm, or count the clip as a smaller lr."
         yield Observation(Severity.WARNING if ratio > 5 else Severity.REMARK, text, names_of(rows), ratio, remedy)
 

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from statistics import median
 
 from scaleinv._audit.findings.finding import Observation, Severity
+from scaleinv._audit.findings.usual import usual_gradients
 from scaleinv._audit.findings.wording import about, brief, names_of, norms_of, other_tensors
 from scaleinv._audit.measurements import Measurements
 from scaleinv._audit.row import Row
@@ -38,9 +39,8 @@ def lr_is_zero(audit: Measurements) -> Iterator[Observation]:
 def lr_of_groups(audit: Measurements) -> Iterator[Observation]:
     """Groups of one optimizer whose lr are far apart.
 
-    Ratios up to 20 are usual (LoRA+ has 16, a new head 10) and layer-wise decay reaches 1/200 with 12 layers at 0.65:
-    beyond 3000 the slow layers do not train, which is a warning.  So is a group with 8 times the lr of another whose
-    matrices move by more than 5 % a step, and more than 5 times as far as those of the other.
+    Ratios up to 20 are usual (LoRA+ has 16, a new head 10): a remark.  A warning is a group with 8 times the lr of
+    another whose matrices move by more than 5 % a step, and more than 5 times as far as those of the other.
     """
     for optimizer in dict.fromkeys(row.optimizer for row in audit.trained):
         rows = [row for row in audit.trained if row.optimizer == optimizer and row.lr > 0 and not row.orthogonal]
@@ -52,10 +52,7 @@ def lr_of_groups(audit: Measurements) -> Iterator[Observation]:
         text = f"lr is {ratio:.3g} times as large ({lrs[-1]:.3g}) for {brief(names_of(fast))} as ({lrs[0]:.3g}) for "
         text += f"{brief(names_of(slow))}"
         far, near = _usual_move(fast), _usual_move(slow)
-        if ratio > 3000:
-            text += ", which hardly move" + (": is a layer-wise decay too strong?" if len(lrs) > 2 else ".")
-            yield Observation(Severity.WARNING, text, names_of(slow), ratio, "Raise the smallest lr.")
-        elif far > 0.05 and far > 5 * near:
+        if far > 0.05 and far > 5 * near:
             text += f": they move {percent(far)} a step, the others {percent(near)}."
             yield Observation(Severity.WARNING, text, names_of(fast), far / near, "Lower the larger lr.")
         else:
@@ -71,14 +68,20 @@ def _usual_move(rows: Sequence[Row]) -> float:
 def most_below_eps(audit: Measurements) -> Iterator[Observation]:
     """More than a tenth of a tensor's coordinates are below eps; the worst tensor is named, for each severity.
 
-    Left out are gradients that are zero in exact arithmetic, as those of key biases and of biases before a norm: what
-    is left of them is rounding, below a thousandth of what is usual for tensors of their kind (1e-5 is usual for
-    float32, 1e-2 for gradients in 16 bits, which are not below eps).
+    A fault where they are nine tenths: then the tensor trains as under SGD.  A warning where they are half, or where
+    half of all tensors have a tenth, so that the loss or eps is in another scale.  Else a remark: a tensor whose step
+    is RMS-wise near the usual one.  Left out are gradients that are zero in exact arithmetic; and in the first ten
+    steps, what stands behind a factor that starts below 1e-4, as layer scale does, is a remark.
     """
-    usual = {is_vector: _usual_scale(audit, is_vector) for is_vector in (True, False)}
-    small = [row for row in audit.trained if row.below_eps > 0.1 and not _is_rounding(row, usual[len(row.shape) < 2])]
+    usual = usual_gradients(audit)
+    small = [row for row in audit.trained if row.below_eps > 0.1 and not _is_below_by_rounding(row, usual)]
     small.sort(key=lambda row: -row.below_eps)
-    for severity, least, most in ((Severity.FAULT, 0.5, math.inf), (Severity.WARNING, 0.1, 0.5)):
+    widely = 2 * len(small) > len(audit.trained)
+    behind_a_gate = any(0 < row.rms < 1e-4 and row.step <= 10 and not row.is_bias for row in audit.trained)
+    for severity, least, most in (
+        (Severity.FAULT, 0.9, math.inf), (Severity.WARNING, 0.5, 0.9),
+        (Severity.WARNING if widely else Severity.REMARK, 0.1, 0.5),
+    ):  # fmt: skip
         rows = [row for row in small if least < row.below_eps <= most]
         if not rows:
             continue
@@ -91,19 +94,15 @@ def most_below_eps(audit: Measurements) -> Iterator[Observation]:
             text += f" {other_tensors(len(rows) - 1)} {have} more than {percent(least)} below eps."
         remedy = "Lower eps, or undo what makes the gradients small, such as a loss divided twice."
         if audit.clipped:
-            text += f" Clipping makes them small: {norms_of(audit)}."
+            text += f" They are made this small by clipping: {norms_of(audit)}."
             remedy = "Raise max_norm: what is clipped under eps does not train as Adam does."
-        yield Observation(severity, text, names_of(rows), 1 + rows[0].below_eps, remedy)
+        yield Observation(
+            Severity.REMARK if behind_a_gate else severity, text, names_of(rows), 1 + rows[0].below_eps, remedy
+        )
 
 
-def _usual_scale(audit: Measurements, is_vector: bool) -> float:
-    scales = [row.gradient_scale for row in audit.trained if (len(row.shape) < 2) == is_vector]
-    scales = [scale for scale in scales if scale > 0]
-    return median(scales) if scales else 0.0
-
-
-def _is_rounding(row: Row, usual: float) -> bool:
-    return row.small_scale < 1e-3 * max(row.gradient_scale, usual)
+def _is_below_by_rounding(row: Row, usual: dict[bool, float]) -> bool:
+    return row.small_scale < 1e-3 * max(row.gradient_scale, usual[len(row.shape) < 2])
 
 
 def long_memory(audit: Measurements) -> Iterator[Observation]:

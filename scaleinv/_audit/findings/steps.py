@@ -18,9 +18,9 @@ def moves_unlike_the_rest(audit: Measurements) -> Iterator[Observation]:
 
     A tensor that moves far is a warning where its lr is three times the usual one or it has been trained for a while;
     one that has started small moves far at first, which is often meant, a remark.  One that moves little is a warning
-    where it is a hundred times too large for its steps, or tied, so that it starts as a head too; else a remark, and
-    nothing where its lr was set lower.  What came from zero within the steps taken has no scale yet, and a table is
-    compared by its rows that have a gradient.
+    where it is a hundred times too large for its steps, or tied, so that it starts as a head too; else a remark.  A
+    lower lr was set on purpose, down to 1/3000 of the usual one: layer-wise decay of 0.65 in 12 layers is 1/200.  What
+    came from zero within the steps taken has no scale yet, and a table is compared by its rows that have a gradient.
     """
     rows = [row for row in audit.trained if 0 < row.relative < math.inf and not row.is_young]
     everyone = sorted(map(_move, rows))
@@ -45,8 +45,15 @@ def moves_unlike_the_rest(audit: Measurements) -> Iterator[Observation]:
                 graves.sort(key=lambda item: -item[0])
                 ratio, row, others_move = graves[0]
                 text = f"{row.parameter} moves {percent(row.relative)} a step, {others_move}"
-                text += f": its lr is {row.lr / lr[row.optimizer]:.2g} times theirs." * (row.lr > 3 * lr[row.optimizer])
+                share = row.lr / lr[row.optimizer]
+                text += f": its lr is {share:.2g} times theirs." * (not 1 / 3 < share < 3)
                 yield about([row for _, row, _ in graves], severity, ratio, text.rstrip(".") + ".", remedy)
+
+
+def _is_slow(row: Row, others: float, lr: dict[str, float]) -> bool:
+    """And by less than 1 % a step: what moves by more is not slow, whatever the others do."""
+    share = row.lr / lr[row.optimizer]
+    return _move(row) < others / 10 and row.relative < 0.01 and not 1 / 3000 < share < 1 / 3
 
 
 def _severity(item: tuple[float, Row, str], is_fast: bool, lr: dict[str, float]) -> Severity:
@@ -65,20 +72,50 @@ def _move(row: Row) -> float:
 
 
 def all_move_far(audit: Measurements) -> Iterator[Observation]:
-    """A matrix that changes by a tenth a step forgets in ten what it was."""
+    """A matrix that changes by a tenth a step forgets in ten what it was.
+
+    The usual step counts: Adam's first is four times as large as its later ones under noise.  So do matrices only, two
+    or more of a usual size, which enlarge their input by a fifth at least: tables and what starts small move far at
+    first.  SGD's gradients may yet be clipped, and are large at first: up to 40 % a step is a remark.
+    """
     rows = [row for row in audit.trained if 0 < row.relative < math.inf and not row.is_young]
-    usual = median(row.relative for row in rows) if rows else 0.0
+    matrices = [row for row in rows if len(row.shape) > 1 and not row.is_embedding and _factor(row) > 0.2]
+    usual = median(map(_usual, matrices)) if len(matrices) > 1 else 0.0
     if usual > 0.1:
         far = [row for row in rows if row.relative > 0.1]
         of_loss = [row for row in far if row.unit is not None and row.unit.loss]
-        text = f"a step changes the median tensor by {percent(usual)}: lr is large for "
-        text += (
-            "gradients this large; is the loss a sum where a mean was meant?" if of_loss else "parameters this small."
-        )
-        remedy = "Lower lr" + (
-            f", or divide the loss: {optimizers_of(of_loss)}'s step grows with it." if of_loss else "."
-        )
-        yield Observation(Severity.WARNING, text, names_of(far), usual, remedy)
+        text = f"a step changes the median tensor by {percent(median(row.relative for row in rows))}: lr is large for "
+        remedy = "Lower lr."
+        if of_loss:
+            text += "gradients this large; is the loss a sum where a mean was meant?"
+            remedy = f"Lower lr, or divide the loss: {optimizers_of(of_loss)}'s step grows with it."
+        else:
+            text += "parameters this small."
+        severity = Severity.REMARK if of_loss and usual < 0.4 else Severity.WARNING
+        yield Observation(severity, text, names_of(far), usual, remedy)
+
+
+def _usual(row: Row) -> float:
+    """The relative step, or the later one by the optimizer's law where that is smaller."""
+    return min(row.relative, row.later) if row.later > 0 else row.relative
+
+
+def all_move_little(audit: Measurements) -> Iterator[Observation]:
+    """A step of less than 1e-5 of a matrix takes 10 000 steps for a tenth.
+
+    A remark, for it is so at the start and at the end of a schedule; a warning where the run is known to have a tenth
+    of its steps to go.
+    """
+    rows = [row for row in audit.trained if row.relative >= 0 and len(row.shape) > 1 and row.lr > 0]
+    usual = median(row.relative for row in rows) if rows else math.nan
+    if usual < 1e-5 and not all(row.gradient_rms == 0 for row in rows):
+        to_go = audit.run_steps - max(row.step for row in rows)
+        lr = median(row.lr for row in rows)
+        text = f"a step changes the median matrix by {percent(usual)}: lr = {lr:.2g} is small"
+        text += f", with {to_go:.0f} steps to go." if to_go > audit.run_steps / 10 else "."
+        remedy = "Check lr and its schedule: SGD's lr is some hundred times Adam's."
+        severity = Severity.WARNING if to_go > audit.run_steps / 10 else Severity.REMARK
+        yield Observation(severity, text, names_of(rows), 1e-5 / max(usual, 1e-30), remedy)
 
 
 def large_gains(audit: Measurements) -> Iterator[Observation]:

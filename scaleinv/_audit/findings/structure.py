@@ -14,6 +14,11 @@ def left_out(audit: Measurements) -> Iterator[Observation]:
     Where most of the model is left out, only a part is to be trained: a remark.
     """
     rows = [row for row in audit.rows if row.status == "left out"]
+    if not audit.trained:
+        text = f"the optimizer holds none of the {len(audit.rows)} parameters of the model: nothing trains it."
+        names = names_of(rows or audit.rows)
+        yield Observation(Severity.FAULT, text, names, 1e6, "Make the optimizer from model.parameters().")
+        return
     others = f"{audit.other_tensors} tensor{'' if audit.other_tensors == 1 else 's'}"
     if rows and audit.stale_tensors:
         text = (
@@ -51,9 +56,18 @@ def unregistered_layers(audit: Measurements) -> Iterator[Observation]:
         yield Observation(severity, text, (), 1000.0 * each.tensors, remedy)
 
 
+def not_frozen(audit: Measurements) -> Iterator[Observation]:
+    """The attribute of a module that torch does not look at."""
+    rows = [row for row in audit.trained if row.parameter in audit.not_frozen]
+    if rows:
+        text = f"requires_grad = False was set on a module, which freezes nothing: {rows[0].parameter} is trained."
+        remedy = "Call module.requires_grad_(False)."
+        yield about(rows, Severity.FAULT, len(rows), text, remedy)
+
+
 def held_twice(audit: Measurements) -> Iterator[Observation]:
     if audit.twice:
-        text = f"an optimizer holds {brief(audit.twice)} more than once, and makes each of its steps as often."
+        text = f"an optimizer holds {brief(audit.twice)} twice or more: they are stepped as often."
         remedy = "Pass each parameter once, as model.parameters() does for tied ones."
         yield Observation(Severity.FAULT, text, tuple(dict.fromkeys(audit.twice)), len(audit.twice), remedy)
 
