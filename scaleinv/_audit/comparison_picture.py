@@ -5,7 +5,7 @@ from statistics import median
 from typing import TYPE_CHECKING
 
 from scaleinv._audit.contents import times
-from scaleinv._report import BLUE, INK, RED, legend, new_figure, percent_axis
+from scaleinv._report import BLUE, INK, RED, label, legend, new_figure, percent_axis
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -41,9 +41,7 @@ def plot_comparison(steps: Sequence[tuple[str, float, float]]) -> "Figure":
     axes.set(xlim=ends, ylim=ends)
     middle = (ends[0] * ends[1]) ** 0.5
     for name, before, after in odd[:_LABELLED]:
-        side, shift = ("left", 8) if before < middle else ("right", -8)
-        axes.annotate(name, (before, after), (shift, 0), textcoords="offset points", ha=side, va="center", color=INK,
-                      fontsize=9)  # fmt: skip
+        label(axes, name, (before, after), to_right=before < middle)
     percent_axis(axes.xaxis)
     percent_axis(axes.yaxis)
     legend(figure)

@@ -88,10 +88,10 @@ class Contents:
     @property
     def summary(self) -> Cells:
         """One line for each type of layer."""
-        headings = ["layer", "tensors", "coordinates", "RMS", "predicted\na step", "measured\na step", "below\neps"]
+        headings = ["layer", "tensors", "coordinates", "RMS", "measured\na step", "predicted\na step", "below\neps"]
         rows = []
         for layer in self.audit.summary().to_dict("records"):
-            shares = map(percent, (layer["predicted"], layer["measured"], layer["below_eps"]))
+            shares = map(percent, (layer["measured"], layer["predicted"], layer["below_eps"]))
             sizes = str(layer["tensors"]), f"{layer['coordinates']:,}", number(layer["rms"])
             rows.append([layer["layer"], *sizes, *shares])
         return Cells(headings, rows).without_empty()
@@ -101,20 +101,26 @@ class Contents:
         """One line for each of ``folds``."""
         units = {str(row.unit) if row.unit else "?" for row in self.audit.trained}
         common = min(units) if len(units) == 1 else ""
+        step, other = (
+            ("measured", "predicted") if any(row.source for row in self.audit.rows) else ("predicted", "measured")
+        )
         headings = [
-            "parameter", "finding", "RMS", f"lr\nin {common}" if common else "lr", "predicted\na step",
-            "measured\na step", "below\neps", "decay's\nshare", "heads\nfor RMS", "shape",
+            "parameter", "finding", f"{step}\na step", "RMS", f"lr\nin {common}" if common else "lr",
+            f"{other}\na step", "below\neps", "decay's\nshare", "heads\nfor RMS", "shape",
         ]  # fmt: skip
         rows = []
         for fold in self.folds:
             first = fold.rows[0]
             name = fold.name + (f" (= {', '.join(first.names[1:])})" if len(first.names) > 1 else "")
-            shares = [span([getattr(row, column) for row in fold.rows], percent) for column in _SHARES]
-            equilibrium = span([row.equilibrium for row in fold.rows], number)
-            shape = "×".join(map(str, first.shape)) or "1"
-            numbers = ",".join(map(str, fold.findings))
-            size = span([row.rms for row in fold.rows], number)
-            rows.append([name, numbers, size, _lr(fold.rows, with_unit=not common), *shares, equilibrium, shape])
+            shares = {column: span([getattr(row, column) for row in fold.rows], percent) for column in _SHARES}
+            sizes = {column: span([getattr(row, column) for row in fold.rows], number) for column in _SIZES}
+            rows.append(
+                [
+                    name, ",".join(map(str, fold.findings)), shares[step], sizes["rms"],
+                    _lr(fold.rows, with_unit=not common), shares[other], shares["below_eps"], shares["decay"],
+                    sizes["equilibrium"], "×".join(map(str, first.shape)) or "1",
+                ]
+            )  # fmt: skip
         return Cells(headings, rows).without_empty()
 
     @property
@@ -145,7 +151,8 @@ class Contents:
         return " ".join(parts)
 
 
-_SHARES = "predicted", "measured", "below_eps", "decay"
+_SHARES = "measured", "predicted", "below_eps", "decay"
+_SIZES = "rms", "equilibrium"
 
 
 def number(value: float) -> str:

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
 _COLOURS = {Severity.FAULT: "#fff;background:#b3261e", Severity.WARNING: "#000;background:#f2b01e"}
 _PLAIN = "#fff;background:#5f6368"
-_LINE = "border-bottom:1px solid rgba(128,128,128,0.35)"
+_CELL = "vertical-align:top;padding:0.1em 0.5em;border-bottom:1px solid rgba(128,128,128,0.35)"
+_WRAPPED = "white-space:normal;overflow-wrap:anywhere;min-width:11em"  # long names, so that a phone shows numbers too
 
 
 def as_html(audit: Measurements, findings: Sequence[Finding]) -> str:
@@ -76,11 +77,8 @@ def _name(contents: Contents, fold: Fold, name: str) -> str:
 def html_table(cells: Cells, first: Sequence[str]) -> str:
     """Words to the left, numbers to the right; it scrolls where there is no room.  ``first`` is HTML: the first cell of
     each row."""
-    sides = ["left" if heading in WORDS else "right" for heading in cells.headings]
-    styles = [
-        f' style="text-align:{side};vertical-align:top;white-space:nowrap;padding:0.1em 0.5em;{_LINE}"'
-        for side in sides
-    ]
+    looks = ["left;" + _WRAPPED, *("left" if heading in WORDS else "right" for heading in cells.headings[1:])]
+    styles = [f' style="white-space:nowrap;text-align:{look};{_CELL}"' for look in looks]
     head = _html_row("th", map(escape, cells.headings), styles)
     lines = ([name, *map(escape, row[1:])] for name, row in zip(first, cells.rows, strict=True))
     body = "".join(_html_row("td", line, styles) for line in lines)

@@ -8,10 +8,9 @@ from scaleinv._audit.contents import span
 from scaleinv._audit.findings import Finding, Severity
 from scaleinv._audit.measurements import Measurements
 from scaleinv._audit.row import Row
-from scaleinv._report import BLUE, INK, ORANGE, RED, legend, new_figure, percent, percent_axis
+from scaleinv._report import BLUE, INK, ORANGE, RED, label, legend, new_figure, percent, percent_axis
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 USUAL = 1e-4, 1e-2  # relative steps of matrices at a full learning rate, after the first steps
@@ -36,12 +35,12 @@ def plot_audit(audit: Measurements, findings: Sequence[Finding]) -> "Figure":
     figure, (axes,) = new_figure(_point(rows, accused), labels)
     axes.set_yscale("log")
     axes.axhspan(*USUAL, color=INK, alpha=0.18, lw=0, label=f"usual: {span(USUAL, percent)}")
-    for matrices, marker, colour, label in ((True, "o", BLUE, "matrices"), (False, "d", ORANGE, "vectors, scalars")):
+    for matrices, marker, colour, words in ((True, "o", BLUE, "matrices"), (False, "d", ORANGE, "vectors, scalars")):
         kind = [row for row in rows if (len(row.shape) > 1) == matrices]
         if kind:
             x, y = [places[row.parameter] for row in kind], [row.relative for row in kind]
             face = colour if matrices else "none"
-            axes.plot(x, y, marker, color=colour, markerfacecolor=face, markersize=4.5, label=label)
+            axes.plot(x, y, marker, color=colour, markerfacecolor=face, markersize=4.5, label=words)
     if accused:
         x, y = [places[row.parameter] for row in accused], [row.relative for row in accused]
         axes.plot(x, y, "o", color=RED, fillstyle="none", markersize=11, markeredgewidth=1.8, label="in a finding")
@@ -50,18 +49,20 @@ def plot_audit(audit: Measurements, findings: Sequence[Finding]) -> "Figure":
     axes.set_xlim(-0.02 * len(audit.rows) - 0.5, 1.02 * len(audit.rows) - 0.5)
     percent_axis(axes.yaxis)
     for row in accused[:_LABELLED]:
-        _label(axes, row.parameter, places[row.parameter] / len(audit.rows), (places[row.parameter], row.relative))
+        place = places[row.parameter]
+        label(axes, row.parameter, (place, row.relative), to_right=place < len(audit.rows) / 2)
     legend(figure)
     return figure
 
 
 def _accused(rows: Sequence[Row], findings: Sequence[Finding]) -> list[Row]:
-    """The rows that a fault or a warning names, unless it names most of them: those of the gravest first."""
+    """The rows that a fault or a warning names, or that move unlike the rest, unless these are most of them."""
     by_name = {row.parameter: row for row in rows}
     named: dict[str, Row] = {}
     for finding in findings:
         alike = {name: by_name[name] for name in finding.parameters if name in by_name}
-        if finding.severity >= Severity.WARNING and len(alike) <= len(rows) / 2:
+        is_shown = finding.severity >= Severity.WARNING or finding.kind == "moves_unlike_the_rest"
+        if is_shown and len(alike) <= len(rows) / 2:
             named |= {name: row for name, row in alike.items() if name not in named}
     return list(named.values())
 
@@ -76,9 +77,3 @@ def _point(rows: Sequence[Row], accused: Sequence[Row]) -> str:
         return f"A step moves the median tensor by {usual}"
     inside = all(USUAL[0] <= relative <= USUAL[1] for relative in matrices)
     return f"Matrices move {span(matrices, percent)} a step{', as usual' if inside else ''}"
-
-
-def _label(axes: "Axes", name: str, place: float, point: tuple[float, float]) -> None:
-    """A name beside its point, on the side where there is room."""
-    side, shift = ("left", 8) if place < 0.5 else ("right", -8)
-    axes.annotate(name, point, (shift, 0), textcoords="offset points", ha=side, va="center", color=INK, fontsize=9)

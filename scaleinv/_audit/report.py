@@ -62,7 +62,7 @@ class FittingTable:
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
         columns = list(zip(self._headings, *self._rows, strict=True))
         widths = [max(cell_len(line) for cell in column for line in cell.split("\n")) + 2 for column in columns]
-        widths[0] = min(widths[0], max(options.max_width // 2, 24))  # a longer name takes two lines
+        widths[0] = min(widths[0], max(options.max_width + 2 - sum(widths[1:4]), 24))  # a longer name takes two lines
         kept = len(columns)
         while kept > 4 and sum(widths[:kept]) - 2 > options.max_width:
             kept -= 1

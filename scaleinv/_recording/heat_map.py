@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from scaleinv._report import BLUE, INK, new_figure, percent, percent_axis
+from scaleinv._report import BLUE, INK, new_figure, percent, percent_axis, short_name
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -13,7 +13,6 @@ if TYPE_CHECKING:
 
 _RANGE = 1e-5, 1e-1  # relative steps of the darkest and of the brightest colour
 _LABELS = 10  # parameters whose names are written beside the map
-_LETTERS = 22  # of such a name
 
 
 def plot_recording(frame: pd.DataFrame) -> "Figure":
@@ -37,7 +36,7 @@ def plot_recording(frame: pd.DataFrame) -> "Figure":
     _draw_map(figure, below, steps, shares)
     names = [*order]
     places = sorted({round(place) for place in np.linspace(0, len(names) - 1, min(_LABELS, len(names)))})
-    below.set_yticks(places, [_short(names[place]) for place in places])
+    below.set_yticks(places, [short_name(names[place]) for place in places])
     return figure
 
 
@@ -71,8 +70,3 @@ def _draw_map(figure: "Figure", axes: "Axes", steps: np.ndarray, shares: np.ma.M
     bar.ax.tick_params(colors=INK, which="both", labelsize=9.5)
     bar.outline.set_edgecolor(INK)
     percent_axis(bar.ax.xaxis)
-
-
-def _short(name: str) -> str:
-    """The end of a long name, which tells more than its beginning."""
-    return name if len(name) <= _LETTERS else "…" + name[1 - _LETTERS :]

@@ -84,6 +84,25 @@ def percent_axis(axis: Any) -> None:
     axis.set_minor_formatter(NullFormatter())
 
 
+def short_name(name: str, letters: int = 22) -> str:
+    """The end of a long name, which tells more than its beginning.
+
+    >>> from scaleinv._report.figure import short_name
+    >>> short_name("transformer.h.5.attn.c_attn.weight")
+    '…h.5.attn.c_attn.weight'
+    """
+    return name if len(name) <= letters else "…" + name[-letters:].lstrip(".")
+
+
+def label(axes: "Axes", name: str, point: tuple[float, float], *, to_right: bool) -> None:
+    """A name beside its point, on the side where there is room."""
+    side, shift = ("left", 8) if to_right else ("right", -8)
+    text = axes.annotate(
+        short_name(name), point, (shift, 0), textcoords="offset points", ha=side, va="center", color=INK, fontsize=9
+    )
+    text.set_in_layout(False)
+
+
 def as_image(figure: "Figure") -> str:
     """An ``<img>`` of a figure, which shrinks to the width of its page; its title describes it."""
     output = io.BytesIO()

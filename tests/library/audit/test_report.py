@@ -14,6 +14,7 @@ from scaleinv import Audit, audit
 from scaleinv._audit import findings
 from scaleinv._audit.folding import fold_names
 from scaleinv._audit.page import as_html
+from scaleinv._audit.picture import plot_audit
 from scaleinv._audit.report import as_text
 from scaleinv.book import models
 from tests.library.audit.shared import adamw, gradients, muon_and_adamw, rms
@@ -215,6 +216,25 @@ def test_the_picture_shows_every_step_and_rings_what_a_finding_names():
     assert list(drawn["in a finding"][0]) == [140] and drawn["in a finding"][1][0] == result.rows[140].relative
     assert "70.weight" in [text.get_text() for text in axes.texts]
     assert figure.get_suptitle().startswith("70.weight moves 0.0035 % a step") and "1 of 148" in axes.get_xlabel()
+
+
+@pytest.mark.parametrize(
+    "severity, kind, ringed",
+    [
+        (findings.Severity.FAULT, "any", True),
+        (findings.Severity.WARNING, "any", True),
+        (findings.Severity.REMARK, "any", False),
+        (findings.Severity.REMARK, "moves_unlike_the_rest", True),
+    ],
+)
+def test_what_is_grave_or_about_steps_is_ringed(severity, kind, ringed):
+    model = deep()
+    finding = findings.Finding(severity, "text", ("5.weight", "9.weight"), kind=kind)
+    everything = findings.Finding(severity, "text", tuple(name for name, _ in model.named_parameters()), kind=kind)
+    result = audit(model, adamw(model))
+    (axes,) = plot_audit(result, [everything, finding]).axes
+    rings = [line.get_xdata().tolist() for line in axes.lines if line.get_label() == "in a finding"]
+    assert rings == ([[10, 18]] if ringed else [])
 
 
 def test_without_a_step_or_without_matplotlib_there_is_no_picture(monkeypatch):
