@@ -198,9 +198,11 @@ def compare(before: Audit, after: Audit, *, factor: float = 1.25) -> Comparison:
 
     >>> import torch, scaleinv
     >>> layer = torch.nn.Linear(4, 3)
-    >>> audits = [scaleinv.audit(layer, torch.optim.AdamW(layer.parameters(), lr=lr)) for lr in (1e-3, 1)]
-    >>> [finding.kind for finding in scaleinv.compare(*audits).worse]
-    ['all_move_far']
+    >>> optimizer = torch.optim.AdamW(layer.parameters(), lr=1e-3)
+    >>> before = scaleinv.audit(layer, optimizer)
+    >>> _ = torch.nn.init.constant_(layer.bias, float("nan"))
+    >>> [finding.kind for finding in scaleinv.compare(before, scaleinv.audit(layer, optimizer)).worse]
+    ['not_finite']
     """
     for name, each in (("before", before), ("after", after)):
         if not isinstance(each, Audit):
