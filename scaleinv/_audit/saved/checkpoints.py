@@ -6,6 +6,7 @@
 """
 
 import json
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
@@ -47,7 +48,9 @@ def read_checkpoint(paths: Sequence[Path]) -> Checkpoint:
 
 def is_model(value: Any) -> bool:
     """Whether it is a model's state_dict: name → tensor, but for what a module adds as its own."""
-    return isinstance(value, Mapping) and any(isinstance(each, torch.Tensor) for each in value.values())
+    if not isinstance(value, Mapping) or not all(isinstance(name, str) for name in value):
+        return False
+    return any(isinstance(each, torch.Tensor) for each in value.values())
 
 
 def is_optimizer(value: Any) -> bool:
@@ -57,13 +60,18 @@ def is_optimizer(value: Any) -> bool:
     """
     if not isinstance(value, Mapping) or not isinstance(value.get("state"), Mapping):
         return False
-    groups = value.get("param_groups")
-    return isinstance(groups, list | tuple) and len(groups) > 0 and all(map(_is_group, groups))
+    groups, states = value.get("param_groups"), value["state"].values()
+    return isinstance(groups, list | tuple) and len(groups) > 0 and all(map(_is_group, groups)) and all(
+        isinstance(state, Mapping) for state in states
+    )  # fmt: skip
 
 
 def _is_group(group: Any) -> bool:
     numbers = group.get("params") if isinstance(group, Mapping) else None
-    return isinstance(numbers, list | tuple) and all(isinstance(number, int | str) for number in numbers)
+    if not isinstance(numbers, list | tuple) or not all(isinstance(number, int | str) for number in numbers):
+        return False
+    names = group.get("param_names", numbers)
+    return isinstance(names, list | tuple) and len(names) == len(numbers)
 
 
 # The model.
@@ -113,7 +121,7 @@ def _model(path: Path, value: Any) -> Tensors:
         if is_plain(models[name]):
             return models[name]
     load_plain(path)  # raises what says which class is in the file
-    raise TypeError(f"{path}: {type(value).__name__} is not a model's state_dict; save model.state_dict()")
+    raise TypeError(f"{path}: {_contents(value)} is not a model's state_dict; save model.state_dict()")
 
 
 def _is_extra(name: Any) -> bool:
@@ -141,5 +149,12 @@ def _optimizers(path: Path, value: Any) -> dict[str, OptimizerState]:
         states |= {f"{name}[{i}]": each for i, each in enumerate(several) if is_optimizer(each)}
     if not states or not is_plain(list(states.values())):
         load_plain(path)  # raises what says which class is in the file
-        raise TypeError(f"{path}: {type(value).__name__} is not an optimizer's state_dict; save optimizer.state_dict()")
+        raise TypeError(f"{path}: {_contents(value)} is not an optimizer's state_dict; save optimizer.state_dict()")
     return states
+
+
+def _contents(value: Any) -> str:
+    """What is in a file, in words."""
+    if not isinstance(value, Mapping) or not value:
+        return type(value).__name__
+    return f"{type(value).__name__} of {textwrap.shorten(', '.join(map(str, value)), 60, placeholder=' ...')}"

@@ -61,7 +61,7 @@ def _problems(optimizer_class: type, saved: Mapping[str, Any]) -> list[str]:
     """Why a state is not of a class, in words."""
     problems: dict[str, None] = {}  # in order, each once
     for group in saved["param_groups"]:
-        own = _own_defaults(optimizer_class, group)
+        own = defaults_of(optimizer_class, group)
         foreign = [name for name in group if name in _names_in_torch() and name not in own]
         missing = [
             name for name, default in own.items() if name not in group and _is_old(optimizer_class, name, default)
@@ -77,7 +77,12 @@ def _problems(optimizer_class: type, saved: Mapping[str, Any]) -> list[str]:
     return list(problems)
 
 
-def _own_defaults(optimizer_class: type, group: Mapping[str, Any]) -> Mapping[str, Any]:
+def defaults_of(optimizer_class: type, group: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The hyperparameters of a class: its defaults, or, where it has none, those in a group.
+
+    Raises:
+        ValueError: if the class cannot be made with them.
+    """
     if optimizer_class in KNOWN:
         return _defaults(optimizer_class)
     return _group_of(optimizer_class, required_values(optimizer_class, group))

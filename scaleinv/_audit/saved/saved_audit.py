@@ -15,6 +15,7 @@ from scaleinv._audit.saved.checkpoints import is_model, is_optimizer
 from scaleinv._audit.saved.class_check import check_class, required_values
 from scaleinv._audit.saved.matching import Group, Matches, Member, Saved, Shape, match_by_name, match_by_order
 from scaleinv._audit.saved.outline import Outline, places_of_outline
+from scaleinv._audit.saved.value_check import check_dense, check_values
 from scaleinv._reparam import is_saved_scale, saved_scale
 from scaleinv.known_optimizers import known_of
 from scaleinv.units import Units
@@ -83,8 +84,10 @@ def _check(model: Any, states: Sequence[Any], classes: Sequence[type[torch.optim
             )
     if len(states) != len(classes):
         raise ValueError(f"optimizer_class: {len(classes)} for {len(states)} optimizers; name the class of each")
+    check_dense(model)
     for each, state in zip(classes, states, strict=True):
         check_class(each, state)
+        check_values(each, state)
 
 
 # From the model's state_dict to places.
@@ -191,7 +194,7 @@ def _shape(state: State, parameter_shaped: Sequence[str]) -> Shape | None:
             return shapes[name]
     rows, columns = map(shapes.get, _BROADCAST)
     if rows and columns:
-        return tuple(torch.broadcast_shapes(rows, columns))
+        return tuple(map(max, rows, columns))
     rows, columns = map(shapes.get, _SHORTENED)
     return rows + columns[-1:] if rows and columns else None
 

@@ -352,3 +352,54 @@ def test_a_prefix_of_all_names_in_the_file_is_no_objection():
     result = audit_saved(state, optim.AdamW(model.parameters()).state_dict(), optim.AdamW, outline=Outline(model))
     assert [row.parameter for row in result.rows] == ["0.weight", "0.bias", "1.weight", "1.bias"]
     assert {row.status for row in result.rows} == {"trained"}
+
+
+# Damaged files.
+
+
+def damaged(change):
+    model = nn.Sequential(nn.Linear(4, 3), nn.Linear(3, 2))
+    model_state, state = stepped(model, optim.AdamW(model.parameters()))
+    model_state = dict(model_state)
+    change(model_state, state["param_groups"][0], state["state"][2])
+    return model_state, state
+
+
+@pytest.mark.parametrize("change, words", [
+    (lambda m, g, s: s.pop("exp_avg_sq"), "state of parameter 2 does not have exp_avg_sq; is the file complete"),
+    (lambda m, g, s: s.update(step="x"), "parameter 2 has step='x', not a number of steps"),
+    (lambda m, g, s: s.update(step=torch.tensor(torch.nan)), "parameter 2 has step=a dense tensor"),
+    (lambda m, g, s: s.update(step=-1), "parameter 2 has step=-1"),
+    (lambda m, g, s: s.update(step=10**30), "parameter 2 has step=1000"),
+    (lambda m, g, s: s.update(exp_avg=torch.zeros(3)), r"buffers of the shapes \(2, 3\) and \(3,\)"),
+    (lambda m, g, s: s.update(exp_avg=[0.0]), r"exp_avg=\[0.0\], not a tensor"),
+    (lambda m, g, s: s.update(exp_avg=torch.zeros(2, 3).to_sparse()), r"exp_avg=a sparse tensor of the shape \(2, 3\)"),
+    (lambda m, g, s: s.update(exp_avg=torch.zeros(3), exp_avg_sq=torch.zeros(3)), "do not fit the 4 tensors"),
+    (lambda m, g, s: g.update(lr="1e-3"), "lr='1e-3' in group 0 is not a value such as 0.001"),
+    (lambda m, g, s: g.update(lr=torch.zeros(2)), r"lr=a dense tensor of the shape \(2,\) in group 0"),
+    (lambda m, g, s: g.update(betas=(0.9,)), r"betas=\(0.9,\) in group 0 is not a value such as \(0.9, 0.999\)"),
+    (lambda m, g, s: g.update(betas=0.9), "betas=0.9 in group 0"),
+    (lambda m, g, s: g.update(amsgrad="no"), "amsgrad='no' in group 0"),
+    (lambda m, g, s: g.update(weight_decay=None), "weight_decay=None in group 0"),
+    (lambda m, g, s: g.update(params=[0, 1, 2, 2]), "AdamW does not take these parameter groups|do not fit"),
+    (lambda m, g, s: m.update({"0.bias": torch.zeros(3).to_sparse()}), "model: '0.bias' is a sparse tensor"),
+    (lambda m, g, s: m.update({"0.bias": torch.zeros(3, device="meta")}), "model: '0.bias' is a meta tensor"),
+])  # fmt: skip
+def test_what_is_damaged_is_refused_with_its_place(change, words):
+    model, state = damaged(change)
+    with pytest.raises(ValueError, match=words):
+        audit_saved(model, state, optim.AdamW)
+
+
+@pytest.mark.parametrize("change", [
+    lambda m, g, s: g.update(params=[0, 1, 2, None]), lambda m, g, s: g.update(param_names=["0.weight"]),
+    lambda m, g, s: g.pop("params"), lambda m, g, s: g.update(params=4),
+])  # fmt: skip
+def test_what_has_no_groups_of_numbers_is_no_state(change):
+    model, state = damaged(change)
+    with pytest.raises(TypeError, match="is not an optimizer's state_dict"):
+        audit_saved(model, state, optim.AdamW)
+
+
+def test_the_change_is_the_damage():
+    audit_saved(*damaged(lambda m, g, s: None), optim.AdamW)
