@@ -1,0 +1,146 @@
+"""What the audit says of the set-ups: alarms in healthy ones, findings in faulty ones."""
+
+import inspect
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+
+from scaleinv import audit
+from tests.library.zoo.training import Training
+
+WARNING, FAULT = 2, 3
+HEALTHY: dict[str, "Healthy"] = {}
+FAULTS: dict[str, "Fault"] = {}
+
+
+@dataclass(frozen=True)
+class Healthy:
+    """A set-up as it should be.
+
+    Attributes:
+        make: → its ``Training``, seeded; its docstring says what it is.
+        true_alarms: kind of finding → why it is true here.
+    """
+
+    make: Callable[[], Training]
+    true_alarms: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def name(self):
+        return self.make.__name__
+
+
+@dataclass(frozen=True)
+class Fault:
+    """A set-up with a mistake.
+
+    Attributes:
+        make: → its ``Training``, seeded; its docstring says what is wrong, and who reported it.
+        kind: of the finding that names it.
+        words: a pattern that its sentence, or the remedy beside it, matches.
+        parameters: a pattern; the finding names exactly those parameters whose names match it.
+        severity: of the finding, at least.
+        stages: those by which it is found; the last is the latest that still helps.
+    """
+
+    make: Callable[[], Training]
+    kind: str
+    words: str
+    parameters: str | None
+    severity: int
+    stages: Sequence[str]
+
+    @property
+    def name(self):
+        return self.make.__name__
+
+
+def healthy(make=None, *, true_alarms=()):
+    """Enter a function that makes a ``Training`` into the zoo."""
+
+    def enter(make):
+        assert make.__doc__ and make.__name__ not in HEALTHY
+        HEALTHY[make.__name__] = Healthy(make, dict(true_alarms))
+        return make
+
+    return enter(make) if make else enter
+
+
+def fault(*, kind, words, parameters=None, severity=WARNING, stages=("after 10 steps, backward",)):
+    """Enter a function that makes a ``Training`` with a mistake."""
+
+    def enter(make):
+        assert make.__doc__ and make.__name__ not in FAULTS
+        FAULTS[make.__name__] = Fault(make, kind, words, parameters, severity, stages)
+        return make
+
+    return enter
+
+
+def made(setup):
+    """The ``Training`` of a set-up, the same each time."""
+    torch.manual_seed(0)
+    return setup.make()
+
+
+def audited(training):
+    """The audit, with everything that a training script could tell it."""
+    known = inspect.signature(audit).parameters
+    options = {"max_norm": training.max_norm}
+    if training.scaler and "scaler" in known:
+        options["scaler"] = training.scaler
+    return audit(training.model, training.optimizers, **options)
+
+
+def alarms_of(setup):
+    """Train a healthy set-up, and list (stage, finding) of each warning and each fault; and the number of stages."""
+    training = made(setup)
+    alarms, stages = [], 0
+    for stage in training.stages():
+        stages += 1
+        alarms += [(stage, finding) for finding in audited(training).findings if finding.severity >= WARNING]
+    return alarms, stages, training.progress()
+
+
+def untrue(setup, alarms):
+    """The alarms without those that are true."""
+    return [(stage, finding) for stage, finding in alarms if finding.kind not in setup.true_alarms]
+
+
+def findings_of(setup):
+    """Train a faulty set-up as far as its last stage, and give stage → its findings."""
+    training = made(setup)
+    findings = {}
+    for stage in training.stages():
+        if stage in setup.stages:
+            findings[stage] = audited(training).findings
+        if stage == setup.stages[-1]:
+            break
+    assert set(findings) == set(setup.stages), (setup.name, list(findings))
+    return training, findings
+
+
+def is_named(setup, model, findings):
+    """Whether one of the first two findings is the fault: its kind, its cause in words, its parameters, its severity."""
+    return any(not misses(setup, model, finding) for finding in findings[:2])
+
+
+def misses(setup, model, finding):
+    """What a finding lacks to name the fault; empty if it does."""
+    sentence = f"{finding.text} {getattr(finding, 'remedy', '')}"
+    lacks = []
+    if finding.kind != setup.kind:
+        lacks.append(f"kind {finding.kind}, not {setup.kind}")
+    if not re.search(setup.words, sentence, re.IGNORECASE):
+        lacks.append(f"words {setup.words!r}")
+    if finding.severity < setup.severity:
+        lacks.append(f"severity {int(finding.severity)}, not {setup.severity}")
+    if setup.parameters is not None:
+        names = {name for name, _ in model.named_parameters() if re.fullmatch(setup.parameters, name)}
+        assert names, setup.parameters
+        if set(finding.parameters) != names:
+            lacks.append(f"{len(set(finding.parameters) & names)} of {len(names)} parameters, "
+                         f"{len(set(finding.parameters) - names)} others")
+    return lacks
