@@ -54,6 +54,7 @@ class Training:
         scaler: the ``GradScaler`` of float16.
         accumulate: batches per step.
         evaluate: → a number that training makes smaller, where the loss itself does not tell.
+        planned: how many steps the whole run has, where the audit is told.
     """
 
     model: nn.Module
@@ -65,6 +66,7 @@ class Training:
     scaler: torch.amp.GradScaler | None = None
     accumulate: int = 1
     evaluate: Callable[[], float] | None = None
+    planned: int | None = None
     losses: list[float] = field(default_factory=list)
 
     def __post_init__(self):

@@ -1,13 +1,16 @@
 """Adapters of peft on frozen models: few parameters, many of which start at zero."""
 
+from functools import cache
+
 import peft
 import torch
 from peft.optimizers import create_loraplus_optimizer
 from torch import optim
 
+from tests.library.zoo import data
 from tests.library.zoo.healthy.diffusion import conditional_unet_model, denoising
 from tests.library.zoo.healthy.language import llama_model, next_token
-from tests.library.zoo.optimizers import trainable
+from tests.library.zoo.optimizers import adamw, trainable
 from tests.library.zoo.training import Training, linear, warm_up_and_cosine
 from tests.library.zoo.zoo import healthy
 
@@ -18,9 +21,28 @@ def lora_config(**options):
     return peft.LoraConfig(**dict(r=4, lora_alpha=32, target_modules=PROJECTIONS, task_type="CAUSAL_LM") | options)
 
 
-def adapted(config, base=None):
+@cache
+def pretrained(key_value_heads):
+    """The parameters of a Llama that has learned a language, other than the one that adapters are to learn."""
+    with torch.random.fork_rng():
+        model = llama_model(num_key_value_heads=key_value_heads)
+        loss, optimizer = next_token(model, data.tokens(seed=7)), adamw(model, 3e-3)
+        for step in range(40):
+            loss(step).backward()
+            optimizer.step()
+            optimizer.zero_grad()
+    return model.state_dict()
+
+
+def base(key_value_heads=2):
+    model = llama_model(num_key_value_heads=key_value_heads)
+    model.load_state_dict(pretrained(key_value_heads))
+    return model
+
+
+def adapted(config, model=None):
     """Llama under an adapter; only the adapter is trained."""
-    return peft.get_peft_model(base or llama_model(), config)
+    return peft.get_peft_model(model or base(), config)
 
 
 def fine_tuned(model, lr=2e-4, schedule=linear, **options):
@@ -53,7 +75,7 @@ def lora_plus():
 @healthy
 def lora_bfloat16_base():
     """A base frozen in bfloat16 under adapters in float32, as QLoRA computes."""
-    model = adapted(lora_config(), llama_model().bfloat16())
+    model = adapted(lora_config(), base().bfloat16())
     for p in trainable(model):
         p.data = p.data.float()
     return fine_tuned(model, 1e-3, autocast=torch.bfloat16)
@@ -83,9 +105,8 @@ def ia3():
 @healthy
 def vera():
     """VeRA: random matrices that are shared and frozen, and two vectors that are trained: one of them from zero."""
-    base = llama_model(num_key_value_heads=4)
     config = peft.VeraConfig(r=8, target_modules=PROJECTIONS, task_type="CAUSAL_LM")
-    return fine_tuned(adapted(config, base), 4e-3)
+    return fine_tuned(adapted(config, base(4)), 4e-3)
 
 
 @healthy

@@ -148,7 +148,7 @@ def mixtral():
 def bert():
     """BERT's masked tokens; the key biases have no gradient but rounding, and segment 1 is never seen."""
     model = hf.BertForMaskedLM(bert_config())
-    optimizer = adamw(model, 1e-3, 0.01, betas=(0.9, 0.999), eps=1e-6)
+    optimizer = adamw(model, 1e-3, 0.01, betas=(0.9, 0.999))
     return Training(model, optimizer, masked(model), max_norm=1.0, schedule=warm_up_and_cosine)
 
 
@@ -161,7 +161,7 @@ def bert_classifier():
     def loss(number):
         return model(input_ids=batch(number), labels=batch(number)[:, 0] % 4).loss
 
-    optimizer = adamw(model, 2e-4, 0.01, betas=(0.9, 0.999))
+    optimizer = adamw(model, 1e-3, 0.01, betas=(0.9, 0.999))
     return Training(model, optimizer, loss, max_norm=1.0, schedule=warm_up_and_cosine)
 
 
@@ -210,7 +210,7 @@ def whisper():
         frames = functional.pad(sounds[ids].transpose(1, 2), (0, 64 - ids.shape[1]))
         return model(input_features=frames, labels=ids).loss
 
-    optimizer = adamw(model, 1e-3, 0.1, betas=(0.9, 0.98), eps=1e-6)
+    optimizer = adamw(model, 1e-3, 0.1, betas=(0.9, 0.98))
     return Training(model, optimizer, loss, max_norm=1.0, schedule=warm_up_and_cosine)
 
 

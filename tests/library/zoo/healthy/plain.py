@@ -213,7 +213,7 @@ def clicked(model, rows=(2000, 500, 50)):
 def dlrm_adagrad():
     """DLRM with Adagrad, whose accumulator starts at 0.1 as in TensorFlow."""
     model = Clicks()
-    optimizer = optim.Adagrad(model.parameters(), lr=0.05, initial_accumulator_value=0.1)
+    optimizer = optim.Adagrad(model.parameters(), lr=0.1, initial_accumulator_value=0.1)
     return Training(model, optimizer, clicked(model))
 
 
