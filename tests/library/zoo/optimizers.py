@@ -37,7 +37,10 @@ def muon_and_adamw(model, muon_lr=0.02, lr=3e-4, outer=("wte", "wpe", "embed", "
     inner = [p for n, p in model.named_parameters() if p.ndim == 2 and not any(word in n for word in outer)]
     held = set(inner)
     rest = [p for p in trainable(model) if p not in held]
-    return [torch.optim.Muon(inner, lr=muon_lr, weight_decay=0.01), AdamW(rest, lr=lr, betas=(0.9, 0.95), weight_decay=0)]
+    return [
+        torch.optim.Muon(inner, lr=muon_lr, weight_decay=0.01),
+        AdamW(rest, lr=lr, betas=(0.9, 0.95), weight_decay=0),
+    ]
 
 
 def layer_decayed(model, lr, layers, rate, depth_of):

@@ -127,7 +127,7 @@ def findings_of(setup):
 
 
 def is_named(setup, model, findings):
-    """Whether one of the first two findings is the fault: its kind, its cause in words, its parameters, its severity."""
+    """Whether one of the first two findings is the fault: its kind, its cause, its parameters, its severity."""
     return any(not misses(setup, model, finding) for finding in findings[:2])
 
 

@@ -85,7 +85,7 @@ def loss_summed():
 
 @fault(kind="clipping.*|summed_loss", words="sum|mean|average", severity=REMARK, stages=("backward",))
 def loss_summed_and_clipped():
-    """The same under clipping at 1, which hides it: the norm is some hundred, and every step is clipped (NakedTensor#5)."""
+    """The same under clipping at 1, which hides it: every step is clipped (NakedTensor#5)."""
     model, batch = mlp(32, 64, 64, 10), data.vectors(size=256)
     return Training(
         model, sgd(model, 0.1),
@@ -148,7 +148,7 @@ class Checkpointed(nn.Module):
 
 @fault(kind="no_gradient|nothing_trains", words="no gradient", parameters=r".*lora_.*", stages=("backward",))
 def checkpointed_adapters():
-    """LoRA under gradient checkpointing without enable_input_require_grads: only the head trains (open-unlearning#178)."""
+    """LoRA and checkpointing without enable_input_require_grads: only the head trains (open-unlearning#178)."""
     model = Checkpointed(adapted(lora_config(modules_to_save=["lm_head"])))
     optimizer = optim.AdamW(trainable(model), lr=1e-3, weight_decay=0.0)
     return Training(model, optimizer, next_token(model))
@@ -228,7 +228,7 @@ class ClipsScaled(Training):
 
 @fault(kind=".*clip.*|most_below_eps", words="unscale_", stages=("after 10 steps", "after 10 steps, backward"))
 def clipped_before_unscale():
-    """clip_grad_norm_ before scaler.unscale_: at a scale of 65,536 it clips to 1/65,536 (lightning#9599, examples#1196)."""
+    """clip_grad_norm_ before scaler.unscale_ clips to 1/65,536 of what is meant (lightning#9599, examples#1196)."""
     model = mlp(32, 64, 64, 10)
     scaler = torch.amp.GradScaler("cpu")
     return ClipsScaled(model, sgd(model, 0.1), classified(model), 1.0, autocast=torch.float16, scaler=scaler)
@@ -241,14 +241,17 @@ def root_of_zero():
 
     def loss(number):
         hidden = model[1](model[0](batch(number)[0]))
-        return functional.cross_entropy(model[2](hidden), batch(number)[1]) + 1e-3 * (hidden - hidden).square().sum().sqrt()
+        return (
+            functional.cross_entropy(model[2](hidden), batch(number)[1])
+            + 1e-3 * (hidden - hidden).square().sum().sqrt()
+        )
 
     return Training(model, adam(model), loss)
 
 
 @fault(kind="not_finite", words="NaN|infinit", severity=FAULT, stages=("after 10 steps",))
 def exploded():
-    """No clipping and an lr that diverges: the parameters are infinite within ten steps (neuronika#100)."""
+    """No clipping and an lr that diverges: the parameters are infinite within ten steps (yolov3#4)."""
     model, batch = mlp(8, 64, 64, 1), data.numbers()
     loss = lambda n: 100 * functional.mse_loss(model(batch(n)[0]), batch(n)[1])  # noqa: E731
     return Training(model, sgd(model, 1e3), loss)

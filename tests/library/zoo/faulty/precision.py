@@ -56,7 +56,7 @@ def bfloat16_loses_decay():
 
 @fault(kind=".*eps.*|.*infinite.*", words="eps", severity=FAULT, parameters=ALL, stages=("before training",))
 def eps_is_zero_in_float16():
-    """Adam's eps = 1e-8 in float16, where it is 0: the first zero gradient makes 0/0 (pytorch#8860, glide-finetune#6)."""
+    """Adam's eps = 1e-8 is 0 in float16: the first zero gradient makes 0/0 (pytorch#8860, glide-finetune#6)."""
     model = mlp(32, 64, 10).half()
     return Training(model, optim.Adam(model.parameters(), lr=1e-3), low(model, torch.float16))
 
@@ -71,14 +71,14 @@ def next_step_is_infinite():
 @fault(kind=".*forget.*|.*memory.*|.*beta.*", words="β₂|beta2|betas", severity=WARNING,
        stages=("after 10 steps, backward",))  # fmt: skip
 def state_cannot_forget():
-    """β₂ = 0.999 with a state in bfloat16, where 0.999·v rounds to v: v only grows (Automodel#2248, OneTrainer#1005)."""
+    """β₂ = 0.999 with a state in bfloat16, where 0.999·v rounds to v, which only grows (Automodel#2248)."""
     model = llama_model().bfloat16()
     return Training(model, adamw(model, 3e-3, 0.0, betas=(0.9, 0.999)), next_token(model))
 
 
 @fault(kind=".*scale.*|not_finite", words="scale", severity=REMARK, stages=("backward",))
 def scale_too_large():
-    """A GradScaler at 2⁴⁰: the gradients overflow, and the scaler skips step after step (apex#635)."""
+    """A GradScaler at 2⁴⁰: the gradients overflow, and the scaler skips step after step (apex#318)."""
     model, batch = mlp(32, 64, 10), data.vectors()
     scaler = torch.amp.GradScaler("cpu", init_scale=2.0**40)
     loss = lambda n: functional.cross_entropy(model(batch(n)[0]), batch(n)[1])  # noqa: E731

@@ -1,6 +1,5 @@
 """Mistakes in lr, weight decay, eps and betas."""
 
-import torch
 from torch import nn, optim
 
 from tests.library.zoo.healthy.language import gpt2_model, llama_model, next_token
@@ -9,7 +8,7 @@ from tests.library.zoo.healthy.vision import classified as pictured
 from tests.library.zoo.healthy.vision import clip as healthy_clip
 from tests.library.zoo.healthy.vision import plain_cnn, vit_model
 from tests.library.zoo.optimizers import adam, adamw, layer_decayed, sgd, split, trainable
-from tests.library.zoo.training import Training, constant, warm_up_and_cosine
+from tests.library.zoo.training import Training, warm_up_and_cosine
 from tests.library.zoo.zoo import FAULT, REMARK, WARNING, fault
 
 ALL = ".*"
@@ -27,28 +26,28 @@ def raised(model, pattern, lr, factor):
 
 @fault(kind="moves_unlike_the_rest", words="moves", parameters=r"lm_head\.weight", stages=START)
 def head_too_fast():
-    """A new head at 30 times the lr of the rest (rwightman's recipes have at most 10; pytorch-image-models#2143)."""
+    """A new head at 30 times the lr of the rest, where 10 is usual (temporal-shift-module#104)."""
     model = llama_model()
     return Training(model, raised(model, "lm_head", 1e-3, 30), next_token(model))
 
 
 @fault(kind="moves_unlike_the_rest", words="moves", parameters=r"model\.layers\.1\.mlp\.up_proj\.weight", stages=START)
 def one_layer_too_fast():
-    """One matrix in a group of its own, at 30 times the lr: a slip in a group's pattern."""
+    """One matrix in a group of its own, at 30 times the lr: a multiplier that matched too little (mmengine#1612)."""
     model = llama_model()
     return Training(model, raised(model, "layers.1.mlp.up_proj", 1e-3, 30), next_token(model))
 
 
 @fault(kind="moves_unlike_the_rest|all_move_far", words="lr", parameters=r"model\.layers\..*proj\.weight", stages=START)
 def blocks_too_fast():
-    """All blocks at ten times the lr of embeddings and head: most tensors are wrong, and the median with them."""
+    """All blocks at ten times the lr of embeddings and head, so that the median is wrong too (lerobot#280)."""
     model = llama_model()
     return Training(model, raised(model, "layers.", 3e-4, 10), next_token(model))
 
 
 @fault(kind="all_move_far", words="lr", stages=START)
 def adam_with_the_lr_of_sgd():
-    """SGD was replaced by Adam and lr = 0.1 was kept (pytorch-tutorial#41)."""
+    """SGD was replaced by Adam and its lr was kept (language-modeling#3, transferlearning#448)."""
     model = plain_cnn()
     return Training(model, adam(model, 0.1), pictured(model))
 
@@ -56,7 +55,7 @@ def adam_with_the_lr_of_sgd():
 @fault(kind="all_move_little|moves_unlike_the_rest|lost_to_rounding", words="lr", severity=REMARK,
        stages=("after 10 steps, backward",))  # fmt: skip
 def sgd_with_the_lr_of_adam():
-    """Adam was replaced by SGD and lr = 1e-5 was kept: a step changes a millionth (stanford-cs336#12)."""
+    """Adam was replaced by SGD and lr = 1e-5 was kept, so a step changes a millionth (LOMO#50)."""
     model = mlp(32, 64, 64, 10)
     return Training(model, sgd(model, 1e-5, momentum=0.0), classified(model))
 
@@ -72,6 +71,14 @@ def layer_decay_of_a_tenth():
         return 5 if name.startswith(("classifier", "vit.layernorm")) else number[0] + 1 if number else 0
 
     return Training(model, layer_decayed(model, 1e-3, 5, 0.1, depth_of), pictured(model))
+
+
+@fault(kind="lost_to_rounding|all_move_little|lr_is_zero|moves_unlike_the_rest", words="lr|round|moves",
+       stages=("after 50 steps, backward",))  # fmt: skip
+def layer_decay_at_every_step():
+    """Layer decay applied at every step and not once: lr falls to nothing (ViTPose_pytorch#20)."""
+    model = vit_model()
+    return Training(model, adamw(model, 1e-3, 0.05), pictured(model), schedule=lambda step: 0.75**step)
 
 
 @fault(kind="lr_is_zero|nothing_moves", words="lr is 0", severity=REMARK, parameters=ALL,
@@ -171,12 +178,14 @@ def eps_of_a_thousandth():
 def eps_of_tensorflow():
     """RMSprop with eps = 1, as in TensorFlow, where it stands under the root (chainer#4754, pytorch#23796)."""
     model = plain_cnn()
-    return Training(model, optim.RMSprop(model.parameters(), lr=0.045, alpha=0.9, momentum=0.9, eps=1.0), pictured(model))
+    return Training(
+        model, optim.RMSprop(model.parameters(), lr=0.045, alpha=0.9, momentum=0.9, eps=1.0), pictured(model)
+    )
 
 
 @fault(kind="moves_unlike_the_rest", words="moves", parameters=r"transformer\.wte\.weight", stages=START)
 def tied_and_large():
-    """Embeddings from N(0, 1) that are tied to the head: the logits start at ±7 (nanoGPT#30)."""
+    """Embeddings from N(0, 1) that are tied to the head: the logits start at ±7 (modalities#456)."""
     model = gpt2_model()
     nn.init.normal_(model.transformer.wte.weight)
     return Training(model, adamw(model, 6e-4), next_token(model))
@@ -213,7 +222,7 @@ def one_lr_for_two_optimizers():
 
 @fault(kind=".*beta.*|.*memory.*", words="β₂|beta2|betas", severity=REMARK, stages=("before training",))
 def memory_longer_than_the_run():
-    """β₂ = 0.9999, a memory of ten thousand steps, in a run of fifty: after a spike the steps stay small to its end."""
+    """β₂ = 0.9999, a memory of ten thousand steps, in a run of fifty: a spike is felt to its end (maxtext#17)."""
     model = mlp(32, 64, 64, 10)
     optimizer = optim.AdamW(model.parameters(), lr=1e-3, betas=(0.9, 0.9999))
     return Training(model, optimizer, classified(model), planned=50)

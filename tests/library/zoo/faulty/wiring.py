@@ -53,7 +53,9 @@ def parameters_in_a_dict():
     return Training(model, adam(model), classified(model))
 
 
-@fault(kind=".*stale.*|left_out", words="optimizer.*hold|hold.*optimizer", parameters=r"classifier\.1\..*", stages=START)
+@fault(
+    kind=".*stale.*|left_out", words="optimizer.*hold|hold.*optimizer", parameters=r"classifier\.1\..*", stages=START
+)
 def head_replaced():
     """A new head after the optimizer was made, which goes on holding the old one (pytorch#14467)."""
     model = resnet_model()
@@ -65,10 +67,10 @@ def head_replaced():
 @fault(kind=".*stale.*|left_out", words="optimizer.*hold|hold.*optimizer", stages=START,
        parameters=r"transformer\.wte\.weight")  # fmt: skip
 def embeddings_resized():
-    """A larger table of embeddings after the optimizer was made, which goes on holding the old one (ColossalAI#5539)."""
+    """A new table of embeddings after the optimizer was made, which goes on holding the old one (ColossalAI#5539)."""
     model = gpt2_model()
     optimizer = adamw(model, 6e-4)
-    model.transformer.wte = nn.Embedding(72, 48)
+    model.transformer.wte = nn.Embedding(64, 48)
     model.lm_head.weight = model.transformer.wte.weight
     return Training(model, optimizer, next_token(model))
 
@@ -100,7 +102,7 @@ def first_layer_left_out():
 
 @fault(kind="left_out", words="no optimizer", parameters=r"cls\.predictions\.bias", stages=START)
 def bias_left_out():
-    """Groups by name that miss one: neither pattern matches the head's bias (transformers#492)."""
+    """Groups by name that miss one: no pattern matches the head's bias (lerobot#280)."""
     import transformers as hf
 
     from tests.library.zoo.healthy.language import masked
@@ -132,6 +134,6 @@ class Frozen(nn.Module):
 
 @fault(kind=".*froz.*|.*freez.*", words=r"requires_grad", severity=WARNING, parameters=r"backbone\..*", stages=START)
 def not_frozen():
-    """module.requires_grad = False, which freezes nothing: requires_grad_(False) does (MICCAI23-ProtoContra-SFDA#18)."""
+    """module.requires_grad = False, which freezes nothing (MICCAI23-ProtoContra-SFDA#18)."""
     model = Frozen()
     return Training(model, adam(model), pictured(model))

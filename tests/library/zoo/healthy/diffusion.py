@@ -13,7 +13,7 @@ from tests.library.zoo.zoo import healthy
 
 
 def denoising(predict):
-    """The loss of a network that predicts the noise, at random times; ``predict`` takes the noisy images and the times."""
+    """The loss of a network that predicts the noise; ``predict`` takes the noisy images and their times."""
     batch = data.smooth_images()
 
     def loss(number):

@@ -226,7 +226,7 @@ def mamba():
 
 @healthy
 def translator():
-    """nn.Transformer as in "Attention is all you need": Adam with β₂ = 0.98, eps 1e-9, and the inverse root schedule."""
+    """nn.Transformer as in "Attention is all you need": β₂ = 0.98, eps 1e-9, the inverse root schedule."""
     model = torch.nn.ModuleDict(
         {
             "embedding": torch.nn.Embedding(V, 48),

@@ -86,7 +86,9 @@ def mlp_bfloat16():
     model = mlp(32, 64, 10).bfloat16()
     batch = data.vectors()
     optimizer = optim.AdamW(model.parameters(), lr=5e-3, betas=(0.9, 0.95), weight_decay=0)
-    return Training(model, optimizer, lambda n: functional.cross_entropy(model(batch(n)[0].bfloat16()).float(), batch(n)[1]))
+    return Training(
+        model, optimizer, lambda n: functional.cross_entropy(model(batch(n)[0].bfloat16()).float(), batch(n)[1])
+    )
 
 
 @healthy
@@ -178,7 +180,9 @@ def graph_convolution():
         {"params": list(model.first.parameters()), "weight_decay": 5e-4},
         {"params": list(model.second.parameters()), "weight_decay": 0},
     ]
-    return Training(model, optim.Adam(groups, lr=0.01), lambda n: functional.cross_entropy(model(features)[:20], labels[:20]))
+    return Training(
+        model, optim.Adam(groups, lr=0.01), lambda n: functional.cross_entropy(model(features)[:20], labels[:20])
+    )
 
 
 class Clicks(nn.Module):
@@ -326,8 +330,12 @@ def soft_actor_critic():
         action = (mean + noise * log_scale.clamp(-5, 2).exp()).tanh()
         entropy = log_scale.clamp(-5, 2).sum(1, keepdim=True)
         temperature = model.log_temperature.exp()
-        frozen = [torch.func.functional_call(c, {n: p.detach() for n, p in c.named_parameters()},
-                                             torch.cat([states, action], 1)) for c in model["critics"]]
+        frozen = [
+            torch.func.functional_call(
+                c, {n: p.detach() for n, p in c.named_parameters()}, torch.cat([states, action], 1)
+            )
+            for c in model["critics"]
+        ]
         actor = (-temperature.detach() * entropy - torch.min(*frozen)).mean()
         return critics + actor + (temperature * (entropy.detach() + 2)).mean()
 
@@ -418,7 +426,9 @@ def physics_informed():
 @healthy
 def radam_tabular():
     """A tabular network with batch norm, dropout and RAdam."""
-    model = nn.Sequential(nn.BatchNorm1d(8), nn.Linear(8, 64), nn.BatchNorm1d(64), nn.ReLU(), nn.Dropout(0.1), nn.Linear(64, 1))
+    model = nn.Sequential(
+        nn.BatchNorm1d(8), nn.Linear(8, 64), nn.BatchNorm1d(64), nn.ReLU(), nn.Dropout(0.1), nn.Linear(64, 1)
+    )
     return Training(model, optim.RAdam(model.parameters(), lr=5e-3, weight_decay=1e-5), fitted(model))
 
 
