@@ -114,7 +114,7 @@ def untrue(setup, alarms):
 
 
 def findings_of(setup):
-    """Train a faulty set-up as far as its last stage, and give stage → its findings."""
+    """Train a faulty set-up as far as its last stage: its model, and stage → the findings there."""
     training = made(setup)
     findings = {}
     for stage in training.stages():
@@ -122,13 +122,21 @@ def findings_of(setup):
             findings[stage] = audited(training).findings
         if stage == setup.stages[-1]:
             break
-    assert set(findings) == set(setup.stages), (setup.name, list(findings))
-    return training, findings
+    assert list(findings) == list(setup.stages), (setup.name, list(findings))
+    return training.model, findings
 
 
-def is_named(setup, model, findings):
-    """Whether one of the first two findings is the fault: its kind, its cause, its parameters, its severity."""
-    return any(not misses(setup, model, finding) for finding in findings[:2])
+def naming(setup):
+    """The finding that names the fault: among the first two at a stage, with its cause, its parameters, its severity.
+
+    None where there is none, or where the audit raises.
+    """
+    try:
+        model, findings = findings_of(setup)
+    except ValueError:
+        return None
+    candidates = [finding for stage in findings.values() for finding in stage[:2]]
+    return next((finding for finding in candidates if not misses(setup, model, finding)), None)
 
 
 def misses(setup, model, finding):

@@ -12,9 +12,9 @@ from tests.library.zoo.training import Training, cosine, warm_up_and_cosine
 from tests.library.zoo.zoo import healthy
 
 
-def denoising(predict):
+def denoising(predict, side=8):
     """The loss of a network that predicts the noise; ``predict`` takes the noisy images and their times."""
-    batch = data.smooth_images()
+    batch = data.smooth_images(side=side)
 
     def loss(number):
         clean = batch(number)
@@ -29,14 +29,14 @@ def denoising(predict):
 
 def unet_model():
     return UNet2DModel(
-        sample_size=16, block_out_channels=(16, 32), layers_per_block=1, norm_num_groups=8, attention_head_dim=8,
+        sample_size=8, block_out_channels=(16, 32), layers_per_block=1, norm_num_groups=8, attention_head_dim=8,
         down_block_types=("DownBlock2D", "AttnDownBlock2D"), up_block_types=("AttnUpBlock2D", "UpBlock2D"),
     )  # fmt: skip
 
 
 def conditional_unet_model():
     return UNet2DConditionModel(
-        sample_size=16, in_channels=3, out_channels=3, block_out_channels=(16, 32), layers_per_block=1,
+        sample_size=8, in_channels=3, out_channels=3, block_out_channels=(16, 32), layers_per_block=1,
         norm_num_groups=8, attention_head_dim=8, cross_attention_dim=16,
         down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"), up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
     )  # fmt: skip
@@ -77,7 +77,7 @@ def dit():
     model = dit_model()
     classes = torch.arange(8) % 4
     optimizer = optim.AdamW(trainable(model), lr=1e-3, weight_decay=0.0)
-    loss = denoising(lambda noisy, time: model(noisy, timestep=time, class_labels=classes).sample)
+    loss = denoising(lambda noisy, time: model(noisy, timestep=time, class_labels=classes).sample, side=16)
     return Training(model, optimizer, loss)
 
 
