@@ -38,7 +38,7 @@ def healthy() -> pd.DataFrame:
         - true: the warnings that are true, with the reason; "" without any.
 
     >>> from scaleinv.book import zoo
-    >>> zoo.healthy().loc["gpt2", "stages"]
+    >>> int(zoo.healthy().loc["gpt2", "stages"])
     10
     """
     lines = [

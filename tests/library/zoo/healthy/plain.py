@@ -120,17 +120,6 @@ def subclassed():
 
 
 @healthy
-def accelerated():
-    """Model and optimizer as Accelerate hands them out."""
-    from accelerate import Accelerator
-
-    model = mlp(32, 64, 64, 10)
-    accelerator = Accelerator(cpu=True)
-    model, optimizer = accelerator.prepare(model, adam(model))
-    return Training(model, optimizer, classified(model))
-
-
-@healthy
 def lstm():
     """A language model of LSTMs with Adam and clipping; each gate has two biases that add up."""
     model = Recurrent()
