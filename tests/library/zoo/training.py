@@ -55,6 +55,7 @@ class Training:
         accumulate: batches per step.
         evaluate: → a number that training makes smaller, where the loss itself does not tell.
         planned: how many steps the whole run has, where the audit is told.
+        set_to_none: as passed to ``zero_grad``.
     """
 
     model: nn.Module
@@ -67,6 +68,7 @@ class Training:
     accumulate: int = 1
     evaluate: Callable[[], float] | None = None
     planned: int | None = None
+    set_to_none: bool = True
     losses: list[float] = field(default_factory=list)
 
     def __post_init__(self):
@@ -87,7 +89,7 @@ class Training:
                 group["lr"] = lr
 
     def zero_grad(self):
-        self.model.zero_grad()
+        self.model.zero_grad(self.set_to_none)
 
     def backward(self, step):
         """Gradients of a step, clipped by nobody yet; returns the loss."""
@@ -119,7 +121,8 @@ class Training:
 
         Yields:
             The stage's name: before training, after the first backward, at lr = 0 as warm-up starts; after 1, 10 and 50
-            steps, without gradients and with those of the next step; and at lr = 0 as a schedule ends.
+            steps, without gradients and with those of the next step; once between a step and ``zero_grad``, where many
+            callbacks run; and at lr = 0 as a schedule ends.
         """
         before = self.evaluate() if self.evaluate else math.nan
         yield "before training"
@@ -135,6 +138,8 @@ class Training:
             if step < steps:
                 self.losses.append(loss)
                 self.update()
+                if step == 10:
+                    yield "after 11 steps, before zero_grad"
                 self.zero_grad()
         self.set_lr(0)
         yield "end, lr = 0"

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import torch
 
 from scaleinv import audit
+from scaleinv._audit.findings import Finding, Severity
 from tests.library.zoo.training import Training
 
 REMARK, WARNING, FAULT = 1, 2, 3
@@ -129,14 +130,19 @@ def findings_of(setup):
 def naming(setup):
     """The finding that names the fault: among the first two at a stage, with its cause, its parameters, its severity.
 
-    None where there is none, or where the audit raises.
+    An audit that refuses names it too, if its error says so.
     """
     try:
         model, findings = findings_of(setup)
-    except ValueError:
-        return None
+    except ValueError as error:
+        return refusal(error) if re.search(setup.words, str(error)) else None
     candidates = [finding for stage in findings.values() for finding in stage[:2]]
     return next((finding for finding in candidates if not misses(setup, model, finding)), None)
+
+
+def refusal(error):
+    """An error of the audit, in the form of a finding."""
+    return Finding(Severity.FAULT, str(error), kind="refused")
 
 
 def misses(setup, model, finding):

@@ -174,7 +174,7 @@ def dead_relu():
     return Training(model, adam(model), classified(model))
 
 
-@fault(kind="no_gradient|nothing_trains|dead", words="zero", parameters=r"(0|2)\..*|4\.weight",
+@fault(kind="no_gradient|nothing_trains|stuck_at_zero", words="zero", parameters=r".*\.weight", also=r".*\.bias",
        stages=("after 10 steps, backward",))  # fmt: skip
 def dead_relu_and_bias():
     """The same with a bias in the last layer, which alone is trained (dlrm#358)."""
@@ -183,7 +183,7 @@ def dead_relu_and_bias():
     return Training(model, adam(model), classified(model))
 
 
-@fault(kind="no_gradient|nothing_trains|dead", words="zero", parameters=r".*weight|(0|2)\.bias",
+@fault(kind="no_gradient|nothing_trains|stuck_at_zero", words="zero", parameters=r".*\.weight", also=r".*\.bias",
        stages=("after 10 steps, backward",))  # fmt: skip
 def started_at_zero():
     """All weights start at zero: only the last bias ever gets a gradient (NaNmnist#2)."""
@@ -226,7 +226,7 @@ class ClipsScaled(Training):
         self.scaler.update()
 
 
-@fault(kind=".*clip.*|most_below_eps", words="unscale_", stages=("after 10 steps", "after 10 steps, backward"))
+@fault(kind=".*clip.*|most_below_eps", words="unscale_", stages=("after 11 steps, before zero_grad",))
 def clipped_before_unscale():
     """clip_grad_norm_ before scaler.unscale_ clips to 1/65,536 of what is meant (lightning#9599, examples#1196)."""
     model = mlp(32, 64, 64, 10)

@@ -60,8 +60,8 @@ def sgd_with_the_lr_of_adam():
     return Training(model, sgd(model, 1e-5, momentum=0.0), classified(model))
 
 
-@fault(kind="moves_unlike_the_rest", words="moves", stages=START,
-       parameters=r"vit\.layers\.0\..*(proj|fc.)\.weight", also=r"vit\..*")  # fmt: skip
+@fault(kind="moves_unlike_the_rest|lr_of_groups", words="lr", stages=START, also=ALL,
+       parameters=r"vit\.embeddings\..*")  # fmt: skip
 def layer_decay_of_a_tenth():
     """Layer decay 0.1 where 0.9 was meant: the lowest layers get 1e-5 of the head's lr (mae#177)."""
     model = vit_model(4)
@@ -74,7 +74,7 @@ def layer_decay_of_a_tenth():
 
 
 @fault(kind="lost_to_rounding|all_move_little|lr_is_zero|moves_unlike_the_rest", words="lr|round|moves",
-       stages=("after 50 steps, backward",))  # fmt: skip
+       severity=REMARK, stages=("after 50 steps, backward",))  # fmt: skip
 def layer_decay_at_every_step():
     """Layer decay applied at every step and not once: lr falls to nothing (ViTPose_pytorch#20)."""
     model = vit_model()
@@ -89,7 +89,8 @@ def warm_up_without_end():
     return Training(model, adamw(model, 1e-3), next_token(model), schedule=lambda step: 0.0)
 
 
-@fault(kind="lost_to_rounding|all_move_little|lr_is_zero", words="lr|round", stages=("after 50 steps, backward",))
+@fault(kind="lost_to_rounding|all_move_little|lr_is_zero", words="lr|round", severity=REMARK,
+       stages=("after 50 steps, backward",))  # fmt: skip
 def scheduled_by_batch():
     """A StepLR meant for epochs is stepped at every batch: lr falls by ten every five steps (SRGAN#94)."""
     model = mlp(32, 64, 64, 10)

@@ -85,7 +85,7 @@ def normed_after_the_optimizer():
     return Training(model, optimizer, classified(model))
 
 
-@fault(kind=".*stale.*|.*holds_none.*|left_out|nothing_trains", words="optimizer.*hold|hold.*optimizer", severity=FAULT,
+@fault(kind="refused|.*stale.*|left_out|nothing_trains", words="optimizer.*hold|hold.*optimizer", severity=FAULT,
        stages=START, parameters=".*")  # fmt: skip
 def optimizer_of_another_model():
     """The optimizer was made for a model that was then made anew: it holds nothing of this one (pytorch#14467)."""
@@ -112,7 +112,7 @@ def bias_left_out():
     return Training(model, optim.AdamW(groups, lr=1e-3, weight_decay=0.0), masked(model))
 
 
-@fault(kind=".*duplicate.*|.*twice.*", words="twice", parameters=r"2\..*", stages=START)
+@fault(kind=".*duplicate.*|.*twice.*", words="twice|more than once", parameters=r"2\..*", stages=START)
 def listed_twice():
     """Parameters twice in one group: they are stepped twice (pytorch#40967, tianshou#395)."""
     model = mlp(32, 64, 10)

@@ -83,7 +83,7 @@ def convnext():
         hidden_sizes=[16, 32], depths=[2, 2], num_stages=2, patch_size=2, image_size=16, num_labels=10
     )
     model = hf.ConvNextForImageClassification(config)
-    optimizer = adamw(model, 4e-3, 0.05, betas=(0.9, 0.999))
+    optimizer = adamw(model, 1e-3, 0.05, betas=(0.9, 0.999))
     return Training(model, optimizer, classified(model), schedule=warm_up_and_cosine)
 
 
@@ -104,9 +104,9 @@ def resnet_nesterov():
 
 @healthy
 def resnet_adam():
-    """ResNet with Adam's defaults, as in most tutorials."""
+    """ResNet with Adam's defaults, as in most tutorials; gradients are kept and set to zero."""
     model = resnet_model()
-    return Training(model, optim.Adam(model.parameters(), lr=1e-3), classified(model))
+    return Training(model, optim.Adam(model.parameters(), lr=1e-3), classified(model), set_to_none=False)
 
 
 @healthy
