@@ -73,7 +73,12 @@ def zero_grad_of_one_player():
     return CriticNeverReset(model, optimizers, healthy.loss, evaluate=healthy.evaluate)
 
 
-@fault(kind="all_move_far|summed_loss|diverges", words="sum|mean|average", severity=WARNING, stages=("backward",))
+@fault(
+    kind="all_move_far|summed_loss|diverges",
+    words="sum|mean|average",
+    severity=WARNING,
+    stages=("backward", "after 10 steps, backward"),
+)
 def loss_summed():
     """The loss is a sum over a batch of 256, so SGD's steps are 256 times as long (yolov7#1713, jax#3113)."""
     model, batch = mlp(32, 64, 64, 10), data.vectors(size=256)
@@ -102,7 +107,11 @@ class Undivided(Training):
         return loss.item()
 
 
-@fault(kind="all_move_far|summed_loss|moves_unlike_the_rest", words="accumulat|sum", stages=("backward",))
+@fault(
+    kind="all_move_far|summed_loss|moves_unlike_the_rest",
+    words="accumulat|sum",
+    stages=("backward", "after 10 steps, backward"),
+)
 def accumulated_and_not_divided():
     """64 batches are accumulated and their loss is not divided by 64 (transformers#37766, fastai#3023)."""
     model = mlp(32, 64, 64, 10)
@@ -174,7 +183,7 @@ def dead_relu():
     return Training(model, adam(model), classified(model))
 
 
-@fault(kind="no_gradient|nothing_trains|stuck_at_zero", words="zero", parameters=r".*\.weight", also=r".*\.bias",
+@fault(kind="no_gradient|nothing_trains|dead_at_zero", words="zero", parameters=r".*\.weight", also=r".*\.bias",
        stages=("after 10 steps, backward",))  # fmt: skip
 def dead_relu_and_bias():
     """The same with a bias in the last layer, which alone is trained (dlrm#358)."""
@@ -183,7 +192,7 @@ def dead_relu_and_bias():
     return Training(model, adam(model), classified(model))
 
 
-@fault(kind="no_gradient|nothing_trains|stuck_at_zero", words="zero", parameters=r".*\.weight", also=r".*\.bias",
+@fault(kind="no_gradient|nothing_trains|dead_at_zero", words="zero", parameters=r".*\.weight", also=r".*\.bias",
        stages=("after 10 steps, backward",))  # fmt: skip
 def started_at_zero():
     """All weights start at zero: only the last bias ever gets a gradient (NaNmnist#2)."""
