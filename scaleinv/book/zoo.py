@@ -1,7 +1,7 @@
 """The zoo: what the audit says of healthy trainings, and of trainings with one mistake.
 
 The trainings are small: a network of a package or of ``torch.nn`` with its optimizer, its groups, its schedule and its
-precision. Each healthy one is audited at ten stages, from before training to lr = 0 at its end; a mistake counts as
+precision. Each healthy one is audited at eleven stages, from before training to lr = 0 at its end; a mistake counts as
 found if one of the first two findings names it. ``tools/zoo.py`` makes the measurements and the tests repeat them.
 """
 
@@ -39,7 +39,7 @@ def healthy() -> pd.DataFrame:
 
     >>> from scaleinv.book import zoo
     >>> int(zoo.healthy().loc["gpt2", "stages"])
-    10
+    11
     """
     lines = [
         {
