@@ -2,7 +2,8 @@
 
 from collections.abc import Iterable, Iterator
 
-from scaleinv._hyperparameters import Values
+from scaleinv._entries import with_entry
+from scaleinv._hyperparameters import Values, floats_of
 from scaleinv._infer.deviation import COARSE, ROUNDING
 from scaleinv._infer.runs import ByName, RescaledRuns, Runner
 from scaleinv._kinds import KINDS
@@ -11,13 +12,12 @@ from scaleinv._kinds import KINDS
 def kinds_that_deviate(runner: Runner, exact: Runner, all_values: Iterable[Values], units: ByName) -> dict[str, float]:
     """kind → the share by which rescaled runs deviate, for kinds of ``KINDS`` that the optimizer trains.
 
-    Deviations that disappear in float64 (``exact``) are rounding.
+    Deviations that disappear in float64 (``exact``) are rounding.  A hyperparameter without a unit is not converted, so
+    that it has to be 0 where it matters: it is, if runs deviate less then.
     """
-    all_values = list(all_values)
-    shares = {}
+    all_values, shares = list(all_values), {}
     for kind in kinds_for(runner):
-        by_values = (_share(runner.on(kind), exact.on(kind), values, units) for values in all_values)
-        share = max(by_values, default=0.0)
+        share = max(_share(runner.on(kind), exact.on(kind), values, units) for values in all_values)
         if share > ROUNDING:
             shares[kind] = share
     return shares
@@ -39,6 +39,16 @@ def runs_of_kinds(runner: Runner, values: Values, units: ByName) -> Iterator[Res
 
 
 def _share(runner: Runner, exact: Runner, values: Values, units: ByName) -> float:
+    share = _deviation(runner, exact, values, units)
+    without = values
+    for key in floats_of(values):
+        without = without if key in units else with_entry(without, key, 0.0)
+    if share <= ROUNDING or without == values or runner.trajectory(without) is None:
+        return share
+    return min(share, _deviation(runner, exact, without, units))
+
+
+def _deviation(runner: Runner, exact: Runner, values: Values, units: ByName) -> float:
     """0 for a kind that the optimizer refuses, or on which it diverges anyway."""
     if runner.trajectory(values) is None:
         return 0.0
