@@ -8,11 +8,11 @@ OLDEST := .venv-oldest
 OLDEST_TORCH ?= $(call lower_bound,torch)
 lower_bound = $(shell sed -n 's/^dependencies.*"$(1)>=\([^"]*\)".*/\1/p' pyproject.toml)
 
-.PHONY: book test test-library test-oldest lint browser-test pdf lab bench notebooks atlas environment clean
+.PHONY: book test test-library test-oldest lint browser-test pdf lab bench notebooks atlas zoo environment clean
 .DEFAULT_GOAL := book
 
 # The book's networks are small: a second thread gains nothing, and waits long for its turn on a busy machine.
-book pdf test test-library test-oldest notebooks atlas: export OMP_NUM_THREADS ?= 1
+book pdf test test-library test-oldest notebooks atlas zoo: export OMP_NUM_THREADS ?= 1
 # A progress bar shows times: in a stored output or on a page it would differ from run to run.
 book pdf: export TQDM_DISABLE ?= 1
 
@@ -84,6 +84,10 @@ notebooks: environment
 # Measure the units of every optimizer of the atlas and store them; three minutes on two cores.
 atlas: environment
 	@$(RUN) tools/atlas.py
+
+# Audit the healthy and the faulty trainings of tests/library/zoo and store the result; two minutes.
+zoo: environment
+	@$(RUN) tools/zoo.py
 
 bench: environment
 	@$(RUN) -m pip install -qq --disable-pip-version-check -r benchmarks/requirements.txt
