@@ -99,6 +99,19 @@ def mlp_bfloat16():
 
 
 @healthy
+def mlp_float16():
+    """All in float16 with an eps that float16 has, 1e-4, as the threads on NaN under Adam advise."""
+    model = mlp(32, 64, 10).half()
+    batch = data.vectors()
+
+    def loss(number):
+        inputs, labels = batch(number)
+        return functional.cross_entropy(model(inputs.half()).float(), labels)
+
+    return Training(model, optim.Adam(model.parameters(), lr=2e-3, betas=(0.9, 0.95), eps=1e-4), loss)
+
+
+@healthy
 def tensor_lr():
     """AdamW with amsgrad and an lr that is a tensor, as under torch.compile."""
     model = mlp(32, 64, 64, 10)
@@ -228,6 +241,15 @@ def dlrm_sparse():
     model = Clicks(sparse=True)
     dense = [*model.bottom.parameters(), *model.top.parameters()]
     optimizers = [optim.SparseAdam(list(model.tables.parameters()), lr=5e-3), optim.Adam(dense, lr=5e-3)]
+    return Training(model, optimizers, clicked(model))
+
+
+@healthy
+def dlrm_two_optimizers():
+    """SGD for the tables, which keeps no state for their rows, and Adam for the rest, each with an lr of its own."""
+    model = Clicks(sparse=True)
+    dense = [*model.bottom.parameters(), *model.top.parameters()]
+    optimizers = [optim.SGD(list(model.tables.parameters()), lr=1.0), optim.Adam(dense, lr=5e-3)]
     return Training(model, optimizers, clicked(model))
 
 
