@@ -125,7 +125,7 @@ def _add_audit_arguments(audit: argparse.ArgumentParser) -> None:
         "--model": ("PACKAGE:FUNCTION", "what makes the model, or the model and its optimizer, to know their order"),
         "--mute": (
             "KIND[<SIZE][:PATTERN]",
-            "count findings of a kind, of this size, of such parameters, but hide them",
+            "count findings of a kind, below a size, about such parameters, instead of showing them",
         ),
     }
     for name, (metavar, text) in options.items():

@@ -82,7 +82,12 @@ def match_by_order(saved: Sequence[Saved], groups: Sequence[Group], *, ordered: 
         if len(groups) > 1:
             _check_against_sorted(saved, groups, matches)
     except _UnclearError as unclear:
-        count = f"optimizer: by order and shape, its {sum(map(len, groups))} parameters"
+        by = (
+            "order and shape"
+            if ordered
+            else "shape (the names are sorted, as in safetensors files, so the order is lost)"
+        )
+        count = f"optimizer: by {by}, its {sum(map(len, groups))} parameters"
         tensors = f"the {len(saved)} tensors of the model"
         if not str(unclear):
             raise ValueError(f"{count} do not fit {tensors}; do they belong together? {_ADVICE}") from None

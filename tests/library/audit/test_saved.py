@@ -247,6 +247,17 @@ def test_names_in_sorted_order_are_not_an_order():
     ]  # fmt: skip
 
 
+def test_a_file_of_state_dict_has_the_order_of_the_model(tmp_path):
+    """Even where the names are in sorted order, if it is what state_dict() has returned."""
+    model = stack(2, ["first", "second"])
+    stepped(model, optimizer := optim.AdamW(model.parameters()))
+    saved(tmp_path, model, optimizer)
+    assert loaded(tmp_path, optim.AdamW).flat() == audit(model, optimizer).flat()
+    torch.save(dict(model.state_dict()), tmp_path / "model.pt")
+    with pytest.raises(ValueError, match="the names are sorted, as in safetensors files, so the order is lost"):
+        loaded(tmp_path, optim.AdamW)
+
+
 def test_groups_may_be_in_any_order():
     """As those with a learning rate for each layer, the last first."""
     model = stack(4)
