@@ -22,7 +22,7 @@ from scaleinv._audit.document import document
 from scaleinv._audit.findings import Finding, findings_of
 from scaleinv._audit.laws_of import stepping_class
 from scaleinv._audit.logged import flat_numbers
-from scaleinv._audit.loss_scale import loss_scale
+from scaleinv._audit.loss_scale import loss_scale, scale_of
 from scaleinv._audit.measurements import Measurements
 from scaleinv._audit.page import as_html
 from scaleinv._audit.picture import plot_audit
@@ -255,6 +255,7 @@ def audit(  # noqa: PLR0913 (its options are its API)
             own: loss_scale(scaler_of(outer) if scaler is None else scaler, own)
             for outer, own in zip(wrapped, optimizers, strict=True)
         },
+        scale=max(scale_of(scaler_of(each) if scaler is None else scaler) for each in wrapped),
         run_steps=steps_of(steps),
         unregistered=unregistered(model, [*held.groups, *held.others]),
         not_frozen=not_frozen(model),
@@ -270,6 +271,7 @@ class Context:
         recorded: name → RMS of its recorded steps.
         max_norm: as passed to ``audit``; NaN without one.
         loss_scales: optimizer → the factor by which a loss scaler has yet to divide its gradients.
+        scale: the factor of the loss scaler, whether or not it is still in the gradients.
         run_steps: how many steps the run has; NaN where that is not known.
         unregistered: what the model keeps in plain lists, and no optimizer holds.
         not_frozen: names of the parameters that an attribute requires_grad of a module does not freeze.
@@ -278,6 +280,7 @@ class Context:
     recorded: Mapping[str, float] = field(default_factory=dict)
     max_norm: float = math.nan
     loss_scales: Mapping[torch.optim.Optimizer, float] = field(default_factory=dict)
+    scale: float = 1.0
     run_steps: float = math.nan
     unregistered: Sequence[Unregistered] = ()
     not_frozen: Collection[str] = ()
@@ -314,6 +317,7 @@ def audit_places(
         unregistered=context.unregistered,
         not_frozen=context.not_frozen,
         loss_scale=max(context.loss_scales.values(), default=1.0),
+        scale=context.scale,
         run_steps=context.run_steps,
     )
 

@@ -26,7 +26,8 @@ class Growth(NamedTuple):
 def growth_of(trained: Trained) -> Growth:
     """Looked at only where the tensor that holds the gradient was written to in place at least once for each step.
 
-    That excludes what ``zero_grad`` replaces by a new tensor, as it does by default.
+    That excludes what ``zero_grad`` replaces by a new tensor, as it does by default.  Where it was written to twice
+    for each, it may have been set to zero in between: then only a clear growth counts.
     """
     parameter, gradient, state = trained.parameter, trained.parameter.grad, trained.state
     first, second = state.get("exp_avg"), state.get("exp_avg_sq")
@@ -45,7 +46,9 @@ def growth_of(trained: Trained) -> Growth:
         usual = math.sqrt(max(float(second.abs().sum(dtype=torch.float32)), 0) / (1 - float(betas[1]) ** trained.steps))
     if not (size > 0 and first_size > 0 and usual > 0):
         return Growth()
-    return Growth(product / (size * first_size), size / usual / trained.loss_scale)
+    ratio = size / usual / trained.loss_scale
+    once = gradient._version < 1.5 * trained.steps  # zeros, or a clip, would be written besides
+    return Growth(product / (size * first_size), ratio) if once or ratio > 1.7 else Growth()
 
 
 def shrunk_by(trained: Trained) -> float:

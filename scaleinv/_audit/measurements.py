@@ -24,6 +24,7 @@ class Measurements:
         unregistered: what the model keeps in plain lists, and no optimizer holds.
         not_frozen: names of what stands below a module whose attribute requires_grad is False, which freezes nothing.
         loss_scale: the factor by which a loss scaler has yet to divide the gradients; the numbers are without it.
+        scale: the factor of the loss scaler, whether or not it is still in the gradients.
         run_steps: how many steps the run has; NaN where that is not known.
     """
 
@@ -36,6 +37,7 @@ class Measurements:
     unregistered: Sequence[Unregistered] = ()
     not_frozen: Collection[str] = ()
     loss_scale: float = 1.0
+    scale: float = 1.0
     run_steps: float = math.nan
 
     @property

@@ -66,6 +66,7 @@ class Row:
         orthogonal: whether Muon, of torch or another, makes its steps orthogonal.
         later: what the law predicts for step 100, or the next step if that is later, relative to the parameter.
         shrunk: size of the gradient over that of the average of those before, where a loss scale is still in it.
+        has_fresh_gradient: whether the gradient is as backward made it, with nothing written into it since.
         no_decay: whether the model marks it as one not to decay, by the attribute ``_no_weight_decay``.
 
     Where the model computes with the parameter through another parametrization, such as ``weight_norm``'s, rms is
@@ -122,6 +123,7 @@ class Row:
     later: float = math.nan
     shrunk: float = math.nan
     no_decay: bool = False
+    has_fresh_gradient: bool = False
 
     @property
     def relative(self) -> float:
@@ -216,6 +218,7 @@ def row_of(trained: Trained) -> Row:
         orthogonal=_is_orthogonal(trained),
         later=_relative(predicted_step(trained, eps.zero, least_steps=100).rms, trained),
         shrunk=shrunk_by(trained),
+        has_fresh_gradient=_is_fresh(trained.parameter.grad),
         no_decay=bool(getattr(trained.parameter, "_no_weight_decay", False)),
     )
 
@@ -257,6 +260,10 @@ def _schedule(trained: Trained) -> float:
     lr, *peaks = (_number(trained.group.get(name)) for name in ("lr", "initial_lr", "max_lr"))
     peak = max((peak for peak in peaks if peak > 0), default=math.nan)
     return lr / peak
+
+
+def _is_fresh(gradient: torch.Tensor | None) -> bool:
+    return gradient is not None and not gradient.is_inference() and gradient._version == 0
 
 
 def _is_orthogonal(trained: Trained) -> bool:

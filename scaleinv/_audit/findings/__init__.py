@@ -17,7 +17,7 @@ KINDS: dict[str, Look] = {
     for look in (
         rounding.not_finite, rounding.next_step_is_infinite, rounding.eps_rounds_to_zero, rounding.lost_to_rounding,
         rounding.decay_lost_to_rounding, rounding.cannot_forget,
-        gradients.nothing_trains, gradients.dead_at_zero, gradients.no_gradient, gradients.gradients_not_reset,
+        gradients.nothing_trains, gradients.stuck_at_zero, gradients.no_gradient, gradients.gradients_not_reset,
         gradients.large_gradients, gradients.clipped_before_unscaling, gradients.clipping_sets_the_step,
         gradients.clipping_cancels,
         settings.lr_of_different_units, settings.lr_is_zero, settings.lr_of_groups, settings.most_below_eps,

@@ -12,10 +12,14 @@ from scaleinv._report import percent
 
 
 def nothing_trains(audit: Measurements) -> Iterator[Observation]:
-    """Every gradient is zero, now or, by the optimizer's state, since the start."""
+    """Every gradient is zero, now or, by the optimizer's state, since the start.
+
+    Zeros that were written into gradients may be those of ``zero_grad(set_to_none=False)``: then the state decides.
+    """
     rows = [row for row in audit.trained if _is_zero(row)]
     known = [row for row in audit.trained if row.has_gradient or not math.isnan(row.without_gradient)]
-    if rows and len(rows) == len(known):
+    proven = any(row.has_fresh_gradient for row in rows) or any(row.without_gradient == 1 for row in rows if row.step)
+    if rows and len(rows) == len(known) and proven:
         text = (
             f"no gradient at all reaches {len(rows)} of {len(audit.trained)} tensors: nothing trains. Activations are "
             "dead, a factor is zero, or the loss does not depend on them."
@@ -24,7 +28,7 @@ def nothing_trains(audit: Measurements) -> Iterator[Observation]:
         yield Observation(Severity.FAULT, text, names_of(rows), 1e6, remedy)
 
 
-def dead_at_zero(audit: Measurements) -> Iterator[Observation]:
+def stuck_at_zero(audit: Measurements) -> Iterator[Observation]:
     """A matrix of zeros whose gradient is zero too, as LoRA's two factors are if both start at zero."""
     zeros = [row for row in audit.trained if _is_zero(row)]
     stuck = [row for row in zeros if row.rms == 0 and len(row.shape) > 1 and (row.has_gradient or row.step >= 10)]
@@ -47,7 +51,7 @@ def no_gradient(audit: Measurements) -> Iterator[Observation]:
         text = f"no gradient reaches {without[0].parameter}, though an optimizer trains it."
         remedy = "Look for a detach(), no_grad() or a layer that the loss does not use; or freeze it."
         yield about(without, Severity.WARNING, len(without), text, remedy)
-    if _all_zero(audit):
+    if all(_is_zero(row) for row in rows if row.has_gradient):  # nothing trains, or zero_grad() has just been called
         return
     zeros = [row for row in rows if _is_zero(row) and not (row.rms == 0 and len(row.shape) > 1)]
     if zeros and _factor_that_starts_at_zero(audit):
@@ -97,7 +101,7 @@ def gradients_not_reset(audit: Measurements) -> Iterator[Observation]:
     rows = [row for row in audit.trained if not math.isnan(row.growth)]
     if len(rows) > 1:
         growth, alignment = (median(getattr(row, column) for row in rows) for column in ("growth", "alignment"))
-        if growth > 1.35 and alignment > 0.3:
+        if growth > (1.35 if alignment > 0.8 else 1.5) and alignment > 0.3:
             text = (
                 f"gradients pile up: they are {growth:.1f} times as large as those of the steps before, and point the "
                 f"same way (cosine {alignment:.2f}), as sums of all of them do. No zero_grad() resets them."
@@ -126,14 +130,14 @@ def large_gradients(audit: Measurements) -> Iterator[Observation]:
 def clipped_before_unscaling(audit: Measurements) -> Iterator[Observation]:
     """The scaled gradients have the norm max_norm; or those of the steps before, in the optimizer's state, are smaller
     than the present ones by about the loss scale (a hundredth of it, for averages of noise)."""
-    if not audit.loss_scale > 1 or math.isnan(audit.max_norm):
+    if not audit.scale > 1 or math.isnan(audit.max_norm):
         return
-    scaled = audit.gradient_norm * audit.loss_scale
+    scaled = audit.gradient_norm * audit.scale
     shrunk = [row.shrunk for row in audit.trained if row.shrunk > 0]
-    if 0.99 < scaled / audit.max_norm < 1.001 or (shrunk and median(shrunk) > max(100, audit.loss_scale / 100)):
+    if 0.99 < scaled / audit.max_norm < 1.001 or (shrunk and median(shrunk) > max(100, audit.scale / 100)):
         text = (
             f"gradients are clipped to max_norm = {audit.max_norm:.3g} before scaler.unscale_, with the loss scale of "
-            f"{audit.loss_scale:.3g} still in them: a step sees a norm of {audit.max_norm / audit.loss_scale:.2g}."
+            f"{audit.scale:.3g} still in them: a step sees a norm of {audit.max_norm / audit.scale:.2g}."
         )
         remedy = "Call scaler.unscale_(optimizer) before clip_grad_norm_."
         yield Observation(Severity.FAULT, text, names_of(audit.trained), 1e4, remedy)

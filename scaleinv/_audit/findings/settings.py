@@ -39,7 +39,8 @@ def lr_is_zero(audit: Measurements) -> Iterator[Observation]:
 def lr_of_groups(audit: Measurements) -> Iterator[Observation]:
     """Groups of one optimizer whose lr are far apart.
 
-    Ratios up to 20 are usual (LoRA+ has 16, a new head 10): a remark.  A warning is a group with 8 times the lr of
+    Ratios up to 20 are usual (LoRA+ has 16, a new head 10), and layer-wise decay of 0.65 in 12 layers reaches 200: a
+    remark.  Beyond 3000 the slow layers do not train, a warning.  So is a group with 8 times the lr of
     another whose matrices move by more than 5 % a step, and more than 5 times as far as those of the other.
     """
     for optimizer in dict.fromkeys(row.optimizer for row in audit.trained):
@@ -52,7 +53,10 @@ def lr_of_groups(audit: Measurements) -> Iterator[Observation]:
         text = f"lr is {ratio:.3g} times as large ({lrs[-1]:.3g}) for {brief(names_of(fast))} as ({lrs[0]:.3g}) for "
         text += f"{brief(names_of(slow))}"
         far, near = _usual_move(fast), _usual_move(slow)
-        if far > 0.05 and far > 5 * near:
+        if ratio > 3000:
+            text += ", which hardly move" + ("; is a layer-wise decay too strong?" if len(lrs) > 2 else ".")
+            yield Observation(Severity.WARNING, text, names_of(slow), ratio, "Raise the smallest lr.")
+        elif far > 0.05 and far > 5 * near:
             text += f": they move {percent(far)} a step, the others {percent(near)}."
             yield Observation(Severity.WARNING, text, names_of(fast), far / near, "Lower the larger lr.")
         else:
@@ -74,15 +78,17 @@ def most_below_eps(audit: Measurements) -> Iterator[Observation]:
     steps, what stands behind a factor that starts below 1e-4, as layer scale does, is a remark.
     """
     usual = usual_gradients(audit)
-    small = [row for row in audit.trained if row.below_eps > 0.1 and not _is_below_by_rounding(row, usual)]
-    small.sort(key=lambda row: -row.below_eps)
+    small = [row for row in audit.trained if _share_below(row) > 0.1 and not _is_below_by_rounding(row, usual)]
+    small.sort(key=lambda row: -_share_below(row))
     widely = 2 * len(small) > len(audit.trained)
     behind_a_gate = any(0 < row.rms < 1e-4 and row.step <= 10 and not row.is_bias for row in audit.trained)
     for severity, least, most in (
         (Severity.FAULT, 0.9, math.inf), (Severity.WARNING, 0.5, 0.9),
         (Severity.WARNING if widely else Severity.REMARK, 0.1, 0.5),
     ):  # fmt: skip
-        rows = [row for row in small if least < row.below_eps <= most]
+        rows = [row for row in small if least < _share_below(row) <= most]
+        if rows and all(row.unit is not None and row.unit.loss for row in rows):
+            severity = Severity.REMARK  # Adadelta's eps, which its first steps are made of
         if not rows:
             continue
         text = (
@@ -99,6 +105,11 @@ def most_below_eps(audit: Measurements) -> Iterator[Observation]:
         yield Observation(
             Severity.REMARK if behind_a_gate else severity, text, names_of(rows), 1 + rows[0].below_eps, remedy
         )
+
+
+def _share_below(row: Row) -> float:
+    """Of the coordinates that have a gradient."""
+    return row.below_eps / (1 - row.without_gradient) if row.below_eps > 0 else 0.0
 
 
 def _is_below_by_rounding(row: Row, usual: dict[bool, float]) -> bool:

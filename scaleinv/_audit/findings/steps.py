@@ -19,8 +19,8 @@ def moves_unlike_the_rest(audit: Measurements) -> Iterator[Observation]:
     A tensor that moves far is a warning where its lr is three times the usual one or it has been trained for a while;
     one that has started small moves far at first, which is often meant, a remark.  One that moves little is a warning
     where it is a hundred times too large for its steps, or tied, so that it starts as a head too; else a remark.  A
-    lower lr was set on purpose, down to 1/3000 of the usual one: layer-wise decay of 0.65 in 12 layers is 1/200.  What
-    came from zero within the steps taken has no scale yet, and a table is compared by its rows that have a gradient.
+    lower lr was set on purpose.  What came from zero within the steps taken has no scale yet, and a table is compared
+    by its rows that have a gradient.
     """
     rows = [row for row in audit.trained if 0 < row.relative < math.inf and not row.is_young]
     everyone = sorted(map(_move, rows))
@@ -31,9 +31,7 @@ def moves_unlike_the_rest(audit: Measurements) -> Iterator[Observation]:
         others, alike = median_without(_move(row), everyone), median_without(_move(row), matrices)
         if _move(row) > 10 * others and row.relative > 0.01:
             fast.append((_move(row) / others, row, f"the median of the other tensors {percent(others)}"))
-        elif (
-            len(row.shape) > 1 and len(matrices) > 2 and _move(row) < alike / 10 and not row.lr < lr[row.optimizer] / 3
-        ):
+        elif len(row.shape) > 1 and len(matrices) > 2 and _is_slow(row, alike, lr):
             slow.append((alike / _move(row), row, f"the median of the other matrices {percent(alike)}"))
     for each, remedy in (
         (fast, "Give it a group with a smaller lr, or a larger start; leave it, if it is to move fast at first."),
@@ -53,7 +51,7 @@ def moves_unlike_the_rest(audit: Measurements) -> Iterator[Observation]:
 def _is_slow(row: Row, others: float, lr: dict[str, float]) -> bool:
     """And by less than 1 % a step: what moves by more is not slow, whatever the others do."""
     share = row.lr / lr[row.optimizer]
-    return _move(row) < others / 10 and row.relative < 0.01 and not 1 / 3000 < share < 1 / 3
+    return _move(row) < others / 10 and row.relative < 0.01 and not share < 1 / 3
 
 
 def _severity(item: tuple[float, Row, str], is_fast: bool, lr: dict[str, float]) -> Severity:
@@ -74,14 +72,15 @@ def _move(row: Row) -> float:
 def all_move_far(audit: Measurements) -> Iterator[Observation]:
     """A matrix that changes by a tenth a step forgets in ten what it was.
 
-    The usual step counts: Adam's first is four times as large as its later ones under noise.  So do matrices only, two
-    or more of a usual size, which enlarge their input by a fifth at least: tables and what starts small move far at
-    first.  SGD's gradients may yet be clipped, and are large at first: up to 40 % a step is a remark.
+    The usual step counts: Adam's first is four times as large as its later ones under noise.  So do matrices only, of
+    a usual size, which enlarge their input by a fifth at least: tables and what starts small move far at first.  One
+    matrix alone may be a small problem, with steps of up to a half.  SGD's gradients may yet be clipped, and are large
+    at first: up to 40 % a step is a remark.
     """
     rows = [row for row in audit.trained if 0 < row.relative < math.inf and not row.is_young]
     matrices = [row for row in rows if len(row.shape) > 1 and not row.is_embedding and _factor(row) > 0.2]
-    usual = median(map(_usual, matrices)) if len(matrices) > 1 else 0.0
-    if usual > 0.1:
+    usual = median(map(_usual, matrices)) if matrices else 0.0
+    if usual > (0.1 if len(matrices) > 1 else 0.5):
         far = [row for row in rows if row.relative > 0.1]
         of_loss = [row for row in far if row.unit is not None and row.unit.loss]
         text = f"a step changes the median tensor by {percent(median(row.relative for row in rows))}: lr is large for "
