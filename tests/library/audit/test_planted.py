@@ -308,7 +308,7 @@ def test_a_gradient_of_nan_is_not_a_missing_one():
 def test_clipping_under_eps_is_named_as_the_cause():
     model = models.mlp()
     gradients(model)
-    finding = found(model, adamw(model), "most_below_eps", max_norm=1e-6)
+    finding = found(model, adamw(model), "most_below_eps", max_norm=1e-9)
     assert finding.severity == FAULT and "by clipping" in finding.text and "max_norm" in finding.remedy
 
 
