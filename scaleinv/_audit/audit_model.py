@@ -177,8 +177,23 @@ class Audit(Measurements):
         """
         return as_text(self, self.findings, width=width, folded=folded)
 
+    def report(self, *, folded: bool = True) -> Group:
+        """The report for ``rich.print``, in colour and in the width of the terminal.
+
+        Args:
+            folded: whether identical blocks share a line; if not, every parameter has its own.
+
+        >>> import rich, torch, scaleinv
+        >>> layer = torch.nn.Linear(4, 3)
+        >>> result = scaleinv.audit(layer, torch.optim.AdamW(layer.parameters(), lr=1e-3))
+        >>> rich.print(result.report())  # doctest: +ELLIPSIS
+        2 tensors with 15 coordinates, trained by AdamW; 0 findings
+        ...
+        """
+        return audit_report(self, self.findings, folded=folded)
+
     def __rich__(self) -> Group:
-        return audit_report(self, self.findings)
+        return self.report()
 
     def __str__(self) -> str:
         return as_text(self, self.findings)

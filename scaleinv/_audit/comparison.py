@@ -109,7 +109,8 @@ class Comparison:
         """
         return plot_comparison([(row.parameter, row.before, row.after) for row in self.rows])
 
-    def __rich__(self) -> Group:
+    def report(self) -> Group:
+        """The table for ``rich.print``, in colour and in the width of the terminal."""
         parts: list[RenderableType] = [Text(self._headline)]
         for number, finding in enumerate(self.new, 1):
             parts += [Text("new", style="bold"), *finding_lines(number, finding)]
@@ -119,6 +120,9 @@ class Comparison:
             parts += [Text(), FittingTable(cells)]
         parts += [Text(self._more, style="dim")] if self._more else []
         return Group(*parts)
+
+    def __rich__(self) -> Group:
+        return self.report()
 
     def __str__(self) -> str:
         output = io.StringIO()

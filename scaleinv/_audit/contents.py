@@ -125,9 +125,14 @@ class Contents:
 
     @property
     def more(self) -> str:
-        """What is not shown, and where it is."""
-        left = len(self.audit.rows) - sum(len(fold.rows) for fold in self.folds)
-        return f"{_count(left, 'more parameter')}: text(folded=False) and frame() have all" if left else ""
+        """How many parameters have no line of their own, and how to see them."""
+        shared = sum(len(fold.rows) - 1 for fold in self.folds)
+        left = len(self.audit.rows) - len(self.folds) - shared
+        parts = (
+            [f"{_count(shared, 'more parameter')} in these lines, with the range of their numbers"] if shared else []
+        )
+        parts += [f"{_count(left, 'more parameter')} without a line"] if left else []
+        return f"{', and '.join(parts)}: --all, or text(folded=False), has a line for each." if parts else ""
 
     @property
     def legend(self) -> str:
@@ -135,8 +140,6 @@ class Contents:
         laws = dict.fromkeys(f"{row.optimizer}'s {row.law}" for row in rows if not math.isnan(row.change))
         without = dict.fromkeys(f"{row.optimizer} ({row.law})" for row in rows if row.law not in " ".join(laws))
         parts = ["A step is RMS(Δw)/RMS(w)."]
-        if any(len(fold.rows) > 1 for fold in self.folds):
-            parts.append("Identical blocks share a line, with the range of their numbers.")
         if laws:
             parts.append(f"Predicted: {'; '.join(laws)}.")
         if without:

@@ -10,10 +10,12 @@ from typing import Any
 import torch
 
 from scaleinv._audit import (
+    Audit,
     Outline,
     audit_saved,
     build_outline,
     check_mutes,
+    compare,
     fails,
     fitting_classes,
     outline_of_transformers,
@@ -43,10 +45,14 @@ def audit_outcome(options: argparse.Namespace, rest: Sequence[str]) -> Outcome:
         model, list(optimizers.values()), classes, outline=outline, units="infer" if options.infer else None
     )
     audit = replace(audit, mute=mute)
-    status = int(fails(audit.findings, options.fail_on or settings.fail_on))
-    return Outcome(
-        json.dumps(audit.as_dict(), indent=1, ensure_ascii=False, allow_nan=False) if options.json else audit, status
-    )
+    fail_on = options.fail_on or settings.fail_on
+    if options.baseline is None:
+        report, status = audit.report(folded=not options.all), fails(audit.findings, fail_on)
+    else:
+        comparison = compare(replace(Audit.load(options.baseline), mute=mute), audit)
+        report, status = comparison.report(), fails(comparison.new, fail_on)
+    text = json.dumps(audit.as_dict(), indent=1, ensure_ascii=False, allow_nan=False) if options.json else ""
+    return Outcome(text or report, int(status))
 
 
 def _optimizer_class(path: str) -> type[torch.optim.Optimizer]:

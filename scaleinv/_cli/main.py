@@ -132,8 +132,14 @@ def _add_audit_arguments(audit: argparse.ArgumentParser) -> None:
         audit.add_argument(name, metavar=metavar, help=text, action="store" if name == "--model" else "append")
     audit.add_argument("--infer", action="store_true", help="measure the optimizer's units if they are not known")
     audit.add_argument("--json", action="store_true", help="print one JSON document instead of a report")
+    audit.add_argument("--all", action="store_true", help="a line for each parameter, also of identical blocks")
     audit.add_argument(
-        "--fail-on", choices=["fault", "warning"], help="exit with 1 after a finding of this severity or a higher one"
+        "--baseline", metavar="FILE", help="show what has changed since an audit that --json or Audit.save has written"
+    )
+    audit.add_argument(
+        "--fail-on",
+        choices=["fault", "warning"],
+        help="exit with 1 after a finding, with --baseline a new one, of this severity or a higher one",
     )
 
 

@@ -11,6 +11,7 @@ from torch import nn, optim
 from scaleinv import Audit, Unit, audit, compare
 from scaleinv._audit import Finding, Row, Severity
 from scaleinv._audit.folding import fold_names
+from scaleinv._cli import main
 from scaleinv.book import models
 from tests.library.audit.shared import adamw, gradients, muon_and_adamw
 
@@ -244,3 +245,62 @@ def test_flat_has_the_median_of_each_block():
     weights = sorted(row.rms for row in result.rows if row.parameter.endswith("weight"))
     assert result.flat()["rms/0–30.weight"] == weights[15]
     assert [name for name, _ in fold_names([row.parameter for row in result.rows])] == ["0–30.weight", "0–30.bias"]
+
+
+# The command.
+
+
+@pytest.fixture
+def training(tmp_path, monkeypatch):
+    """Saves a model and its optimizer; returns the words of the command that audits them."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "100")
+
+    def save(model, lr=1e-3):
+        optimizer = adamw(model, lr=lr)
+        optimizer.step()
+        torch.save(model.state_dict(), "MODEL.pt")
+        torch.save(optimizer.state_dict(), "OPTIMIZER.pt")
+        return ["audit", "MODEL.pt", "OPTIMIZER.pt", "--optimizer", "AdamW"]
+
+    return save
+
+
+def test_the_command_has_a_line_for_each_parameter_on_demand(training, capsys):
+    words = training(stack())
+    assert main(words) == 0
+    folded = capsys.readouterr().out
+    assert "0–29.weight" in folded and "17.weight" not in folded and "58 more parameters" in folded
+    assert main([*words, "--all"]) == 0
+    whole = capsys.readouterr().out.splitlines()
+    for i in range(30):
+        assert sum(line.startswith(f"{i}.weight ") for line in whole) == 1
+
+
+def test_the_command_compares_with_a_baseline_and_fails_on_new_findings_only(training, capsys, tmp_path):
+    model = stack()
+    words = training(model)
+    assert main([*words, "--json"]) == 0
+    (tmp_path / "before.json").write_text(capsys.readouterr().out, encoding="utf-8")
+    assert main([*words, "--baseline", "before.json", "--fail-on", "warning"]) == 0
+    assert "60 tensors: 60 as before; 0 new findings, 0 gone" in capsys.readouterr().out
+    with torch.no_grad():
+        model[4].weight[0, 0] = math.nan
+    words = training(model)
+    assert main([*words, "--baseline", "before.json"]) == 0
+    out = capsys.readouterr().out
+    assert "fault: 4.weight contains NaN" in out
+    assert main([*words, "--baseline", "before.json", "--fail-on", "fault"]) == 1
+    assert main([*words, "--baseline", "before.json", "--fail-on", "fault", "--mute", "not_finite"]) == 0
+    capsys.readouterr()
+    assert main([*words, "--json", "--fail-on", "fault"]) == 1
+    (tmp_path / "after.json").write_text(capsys.readouterr().out, encoding="utf-8")
+    assert main([*words, "--baseline", "after.json", "--fail-on", "fault"]) == 0  # it was there before
+
+
+def test_a_baseline_that_is_not_one_is_an_error(training, capsys, tmp_path):
+    words = training(stack(3))
+    (tmp_path / "other.json").write_text("{}")
+    for path, message in (("other.json", "does not hold an audit"), ("missing.json", "No such file")):
+        assert main([*words, "--baseline", path]) == 2
+        assert message in capsys.readouterr().err
