@@ -53,8 +53,8 @@ class Recorder:
         keep: how many recorded steps to keep, the latest; None for all.
 
     Raises:
-        TypeError: if ``model`` is not a module, ``optimizer`` not an optimizer, or ``every`` or ``keep`` not a whole
-            number.
+        TypeError: if ``model`` is not a module, ``optimizer`` not an optimizer, ``every`` or ``keep`` not a whole
+            number, or a parameter is a DTensor.
         ValueError: if the optimizer holds none of the model's parameters, or ``every`` or ``keep`` is below 1.
         RuntimeError: on entering it while it records.
 
@@ -82,6 +82,11 @@ class Recorder:
             raise ValueError(
                 f"optimizer={type(optimizer).__name__} holds none of the {len(self._names)} parameters of "
                 f"model={type(model).__name__}; make it from model.parameters()"
+            )
+        sharded = [name for name, p in zip(self._layout.names, self._layout.parameters, strict=True) if _is_sharded(p)]
+        if sharded:
+            raise TypeError(
+                f"model has {sharded[0]} as a DTensor, of which each process has a part; Recorder takes none"
             )
         self._most_nested = _most_nested_steps(self._optimizer)
         self._hooks: list[torch.utils.hooks.RemovableHandle] = []
@@ -233,6 +238,10 @@ def _with_hooks(optimizer: Any) -> torch.optim.Optimizer:
             "optimizer inside as .optimizer; pass the one that takes the steps"
         )
     return optimizer
+
+
+def _is_sharded(parameter: Tensor) -> bool:
+    return hasattr(parameter, "placements")
 
 
 def _most_nested_steps(optimizer: torch.optim.Optimizer) -> int:

@@ -606,6 +606,16 @@ def test_a_number_of_steps_that_is_none_is_refused(argument):
         Recorder(model, optim.SGD(model.parameters()), every=None)
 
 
+def test_parameters_of_which_each_process_has_a_part_are_refused():
+    class Sharded(nn.Parameter):
+        placements = ("Shard(0)",)  # as a DTensor's
+
+    model = network()
+    model[3].weight = Sharded(torch.ones(3, 7))
+    with pytest.raises(TypeError, match=r"model has 3.weight as a DTensor"):
+        Recorder(model, optim.SGD(model.parameters()))
+
+
 # Only some steps.
 
 
