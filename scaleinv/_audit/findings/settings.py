@@ -13,16 +13,21 @@ from scaleinv._report import percent
 
 
 def lr_of_different_units(audit: Measurements) -> Iterator[Observation]:
-    """SGD's lr and Adam's cannot be compared, scheduled or tuned as one."""
+    """SGD's lr and Adam's cannot be compared, scheduled or tuned as one; a fault where they are the same number."""
     classes: dict[str, list[str]] = {}  # unit → optimizers
+    numbers: set[tuple[str, float]] = set()  # (unit, lr)
     for row in audit.trained:
-        if row.unit is not None and row.optimizer not in classes.setdefault(str(row.unit), []):
-            classes[str(row.unit)].append(row.optimizer)
+        if row.unit is not None:
+            numbers.add((str(row.unit), row.lr))
+            if row.optimizer not in classes.setdefault(str(row.unit), []):
+                classes[str(row.unit)].append(row.optimizer)
     if len(classes) > 1:
         groups = " and ".join(f"{', '.join(names)} ({unit})" for unit, names in classes.items())
         text = f"lr has different units in these groups: {groups}. One value, or one sweep, for both is meaningless."
         remedy = "Tune an lr for each group, or convert each with its own class."
-        yield Observation(Severity.FAULT, text, names_of(audit.trained), len(classes), remedy)
+        shared = len({lr for _, lr in numbers if lr}) < sum(bool(lr) for _, lr in numbers)
+        severity = Severity.FAULT if shared else Severity.REMARK
+        yield Observation(severity, text, names_of(audit.trained), len(classes), remedy)
 
 
 def lr_is_zero(audit: Measurements) -> Iterator[Observation]:

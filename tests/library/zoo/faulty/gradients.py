@@ -31,7 +31,7 @@ def zero_grad_forgotten():
     return NeverReset(model, adam(model), classified(model))
 
 
-@fault(kind="gradients_not_reset", words="zero_grad", parameters=ALL, severity=WARNING)
+@fault(kind="gradients_not_reset", words="zero_grad", parameters=ALL)
 def zero_grad_forgotten_in_gpt2():
     """The same in a language model under AdamW, clipping and warm-up (pytorch#47175)."""
     model = gpt2_model()
@@ -183,7 +183,7 @@ def dead_relu():
     return Training(model, adam(model), classified(model))
 
 
-@fault(kind="no_gradient|nothing_trains|dead_at_zero", words="zero", parameters=r".*\.weight", also=r".*\.bias",
+@fault(kind="no_gradient|nothing_trains|(dead|stuck)_at_zero", words="zero", parameters=r".*\.weight", also=r".*\.bias",
        stages=("after 10 steps, backward",))  # fmt: skip
 def dead_relu_and_bias():
     """The same with a bias in the last layer, which alone is trained (dlrm#358)."""
@@ -192,7 +192,7 @@ def dead_relu_and_bias():
     return Training(model, adam(model), classified(model))
 
 
-@fault(kind="no_gradient|nothing_trains|dead_at_zero", words="zero", parameters=r".*\.weight", also=r".*\.bias",
+@fault(kind="no_gradient|nothing_trains|(dead|stuck)_at_zero", words="zero", parameters=r".*\.weight", also=r".*\.bias",
        stages=("after 10 steps, backward",))  # fmt: skip
 def started_at_zero():
     """All weights start at zero: only the last bias ever gets a gradient (NaNmnist#2)."""
