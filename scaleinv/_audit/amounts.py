@@ -49,18 +49,27 @@ def square_of(tensor: torch.Tensor) -> float:
     return float(norms_of([as_real(tensor)])[0]) ** 2
 
 
-def shares_below(tensor: torch.Tensor, threshold: float) -> tuple[float, float]:
-    """The share of coordinates with 0 < abs(x) < ``threshold``, and the share of zeros."""
+class Shares(NamedTuple):
+    """Of the coordinates of a tensor: the share with 0 < abs(x) < threshold, that of zeros, and the mean of abs(x)."""
+
+    below: float
+    zero: float
+    mean: float
+
+
+def shares_below(tensor: torch.Tensor, threshold: float) -> Shares:
     entries = as_real(stored_entries(local(tensor)))
-    small = zero = 0.0
+    small = zero = size_sum = 0.0
     for block in blocks(entries):
+        magnitudes = block.abs()
         zeros = float((block == 0).sum())
-        small += float((block.abs() < threshold).sum()) - (zeros if threshold > 0 else 0)
+        small += float((magnitudes < threshold).sum()) - (zeros if threshold > 0 else 0)
         zero += zeros
-    small, stored, zero = total([small, entries.numel(), zero], tensor)
+        size_sum += float(magnitudes.sum(dtype=torch.float32))
+    small, stored, zero, size_sum = total([small, entries.numel(), zero, size_sum], tensor)
     size = max(tensor.numel(), 1)
     size *= 2 if tensor.is_complex() else 1
-    return small / size, (zero + size - stored) / size  # what a sparse tensor does not store is zero
+    return Shares(small / size, (zero + size - stored) / size, size_sum / size)  # what is not stored is zero
 
 
 def rms_below(tensor: torch.Tensor, threshold: float, power: int) -> float:
@@ -73,15 +82,6 @@ def rms_below(tensor: torch.Tensor, threshold: float, power: int) -> float:
         number += small.numel()
     square, number = total([square, number], tensor)
     return math.sqrt(square / number) if number else math.nan
-
-
-def mean_power(tensor: torch.Tensor, power: int) -> float:
-    """The RMS of what ``tensor`` holds the ``power`` of."""
-    if power == 1:
-        return rms(tensor)
-    entries = as_real(stored_entries(local(tensor)))
-    sums = [float(block.sum(dtype=torch.float32)) for block in blocks(entries)]
-    return math.sqrt(max(total([math.fsum(sums)], tensor)[0], 0.0) / max(tensor.numel(), 1))
 
 
 def as_real(tensor: torch.Tensor) -> torch.Tensor:

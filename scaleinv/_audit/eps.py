@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import torch
 
-from scaleinv._audit.amounts import mean_power, rms_below, shares_below
+from scaleinv._audit.amounts import rms, rms_below, shares_below
 from scaleinv._audit.training import Trained
 from scaleinv.known_optimizers import GradientScale
 from scaleinv.units import G
@@ -57,9 +57,13 @@ class _Scales(NamedTuple):
 def _eps(trained: Trained, scales: _Scales, eps: float) -> Eps:
     tensor, power, factor = scales
     threshold = (eps * factor) ** power
-    below, zero = shares_below(tensor, threshold)
+    below, zero, mean = shares_below(tensor, threshold)
+    if tensor is trained.parameter.grad:
+        size = trained.gradient_rms * trained.loss_scale  # known already
+    else:
+        size = math.sqrt(mean) if power == 2 else rms(tensor)
     small = rms_below(tensor, threshold, power) / factor if below >= 0.1 else math.nan
-    return Eps(below, zero, mean_power(tensor, power) / factor, small, _rounds_to_zero(trained, trained.parameter))
+    return Eps(below, zero, size / factor, small, _rounds_to_zero(trained, trained.parameter))
 
 
 def _rounds_to_zero(trained: Trained, parameter: torch.Tensor) -> bool:
