@@ -43,15 +43,21 @@ def moves_unlike_the_rest(audit: Measurements) -> Iterator[Observation]:
                 graves.sort(key=lambda item: -item[0])
                 ratio, row, others_move = graves[0]
                 text = f"{row.parameter} moves {percent(row.relative)} a step, {others_move}"
-                share = row.lr / lr[row.optimizer]
+                share = _share_of_lr(row, lr)
                 text += f": its lr is {share:.2g} times theirs." * (not 1 / 3 < share < 3)
                 yield about([row for _, row, _ in graves], severity, ratio, text.rstrip(".") + ".", remedy)
 
 
 def _is_slow(row: Row, others: float, lr: dict[str, float]) -> bool:
     """And by less than 1 % a step: what moves by more is not slow, whatever the others do."""
-    share = row.lr / lr[row.optimizer]
+    share = _share_of_lr(row, lr)
     return _move(row) < others / 10 and row.relative < 0.01 and not share < 1 / 3
+
+
+def _share_of_lr(row: Row, lr: dict[str, float]) -> float:
+    """lr over the usual one of its optimizer."""
+    usual = lr[row.optimizer]
+    return row.lr / usual if usual else 1.0
 
 
 def _severity(item: tuple[float, Row, str], is_fast: bool, lr: dict[str, float]) -> Severity:

@@ -330,3 +330,20 @@ def test_a_trained_model_under_its_usual_settings_is_silent():
     optimizer = adamw(model)
     trained(model, optimizer, 20)
     assert audit(model, optimizer).findings == []
+
+
+def test_one_lr_for_two_units_is_a_fault_and_two_are_a_remark():
+    model = models.mlp(8)
+    for lr, severity in ((1e-3, FAULT), (0.1, REMARK)):
+        optimizers = [optim.SGD(model[1].parameters(), lr), optim.Adam(model[3].parameters(), 1e-3)]
+        gradients(model)
+        finding = next(f for f in audit(model, optimizers).findings if f.kind == "lr_of_different_units")
+        assert finding.severity == severity
+
+
+def test_groups_most_of_which_have_an_lr_of_zero():
+    model = models.mlp(8, depth=3)
+    first, *rest = model.parameters()
+    optimizer = optim.AdamW([{"params": [first]}, {"params": rest, "lr": 0.0}], weight_decay=0)
+    gradients(model)
+    assert "lr_is_zero" in [f.kind for f in audit(model, optimizer).findings]
