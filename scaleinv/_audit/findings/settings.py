@@ -118,7 +118,8 @@ def _share_below(row: Row) -> float:
 
 
 def _is_below_by_rounding(row: Row, usual: dict[bool, float]) -> bool:
-    return row.small_scale < 1e-3 * max(row.gradient_scale, usual[len(row.shape) < 2])
+    """As ``is_rounding``; a whole matrix is not zero in exact arithmetic, but some of its rows may be."""
+    return row.small_scale < 1e-3 * max(row.gradient_scale, usual[True] if len(row.shape) < 2 else 0)
 
 
 def long_memory(audit: Measurements) -> Iterator[Observation]:

@@ -232,6 +232,21 @@ def test_numbered_layers_are_in_the_order_of_their_numbers():
     assert below_eps(result) == below_eps(audit(model, optimizer)) and set(below_eps(result).values()) == {0, 1}
 
 
+def test_a_finding_names_the_same_layer_as_that_of_the_live_training():
+    """One matrix has a gradient far below eps, and so far below those of the others."""
+    model = stack(12)
+    optimizer = optim.AdamW(model.parameters())
+    for number, parameter in enumerate(model.parameters()):
+        parameter.grad = torch.randn_like(parameter) * (1e-10 if number == 2 else 1)
+    optimizer.step()
+    optimizer.zero_grad()
+    for result in (
+        audit(model, optimizer),
+        audit_saved(by_name(model.state_dict()), optimizer.state_dict(), optim.AdamW),
+    ):
+        assert [each.parameters for each in result.findings if each.kind == "most_below_eps"] == [("2.weight",)]
+
+
 def test_names_in_sorted_order_are_not_an_order():
     model = stack(3, ["query", "key", "value"])
     state, optimizer_state = stepped(model, optim.AdamW(model.parameters()))
