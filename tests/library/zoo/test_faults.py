@@ -30,3 +30,9 @@ def test_a_mistake_that_is_not_there_is_not_found():
     healthy = zoo.HEALTHY["mlp_adam"].make
     found = [name for name, setup in zoo.FAULTS.items() if zoo.naming(replace(setup, make=healthy, parameters=None))]
     assert found == []
+
+
+def test_no_alarm_is_untrue_and_nine_faults_of_ten_are_found():
+    assert stored.healthy()["alarms"].sum() == 0
+    assert len(stored.healthy()) >= 40 and len(stored.faults()) >= 40
+    assert stored.faults()["found"].mean() >= 0.9
