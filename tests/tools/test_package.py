@@ -90,7 +90,7 @@ def test_the_wheel_holds_every_module_the_data_and_the_marker_of_its_types(wheel
 
 def test_six_packages_are_required_and_the_others_are_extras(metadata):
     assert required(metadata) == BASE
-    assert set(metadata.metadata.get_all("Provides-Extra")) == {"atlas", "bench", "book", "plot", "test"}
+    assert set(metadata.metadata.get_all("Provides-Extra")) == {"atlas", "bench", "book", "plot", "test", "zoo"}
 
 
 def test_the_metadata_is_complete(metadata):
