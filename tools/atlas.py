@@ -209,6 +209,7 @@ def measure(module, name):
         "nearby": {key: str(unit) for key, unit in result.nearby.items()},
         "undetermined": list(result.undetermined),
         "inconsistent": {key: float(f"{residual:.1e}") for key, residual in result.inconsistent.items()},
+        "not_for": {kind: float(f"{residual:.1e}") for kind, residual in result.not_for.items()},
         "suspect": result.suspect,
         "reason": result.reason,
     }

@@ -40,6 +40,7 @@ def atlas() -> pd.DataFrame:
         - degree: the power of the loss's scale by which a step grows while lr stays the same;
         - L, W: the exponents of the unit of lr, in brackets or not;
         - verdict and residual: how closely a rescaled training agreed;
+        - not_for: the kinds of parameters for which the units do not hold, where it is not all;
         - fault: the line of code that makes the units inconsistent, or would, and what it does.
 
     >>> from scaleinv.atlas import atlas
@@ -87,6 +88,7 @@ def _row(line: Mapping[str, Any], source: Mapping[str, str] | None) -> dict[str,
         "W": weight,
         "verdict": VERDICTS[line["verdict"]],
         "residual": line.get("residual"),
+        "not_for": ", ".join(line.get("not_for", {})),
         "fault": f"{source['line']}: {source['says']}" if source else "",
     }
 
