@@ -82,16 +82,16 @@ class Notebook:
             self.position, self.snapshot = position, Snapshot(self.namespace)
 
     def sabotaged(self, replacements, wanted):
-        """claim → whether it held, for the claims made up to the last one wanted."""
+        """claim → whether it held, for the claims of the cells that the wanted ones need."""
         missing = [text for text in replacements if not any(text in source for source in self.sources)]
         assert not missing, f"not in the notebook any more: {missing}"
         start, held = first_changed(self.sources, replacements), {}
         self.run_to(start)
         for i in cells_for([replaced(source, replacements) for source in self.sources], start, wanted):
             held |= run(replaced(self.sources[i], replacements), self.namespace)
-            if all(any(is_named(made, claim) for made in held) for claim in wanted):
-                return held
-        raise AssertionError(f"of {wanted} only {list(held)} were made")
+        missing = [claim for claim in wanted if not any(is_named(made, claim) for made in held)]
+        assert not missing, f"of {wanted} only {list(held)} were made"
+        return held
 
     def all_claims(self):
         self.run_to(len(self.sources))
