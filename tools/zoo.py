@@ -50,6 +50,7 @@ def measure_fault(setup):
         "kind": finding.kind if finding else "",
         "severity": finding.severity.word if finding else "",
         "finding": finding.text if finding else "",
+        "remedy": finding.remedy if finding else "",
     }
 
 

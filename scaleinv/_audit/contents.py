@@ -56,7 +56,7 @@ class Contents:
         norm = "" if math.isnan(self.audit.gradient_norm) else f"; gradient norm {self.audit.gradient_norm:.3g}"
         tensors = f"{_count(len(trained), 'tensor')} with {coordinates:,} coordinates"
         muted = f", {len(self.audit.muted)} muted" if self.audit.muted else ""
-        return f"{tensors}, trained by {names}{norm}; {_count(len(self.findings), 'finding')}{muted}"
+        return f"{tensors}, trained by {names or 'no optimizer'}{norm}; {_count(len(self.findings), 'finding')}{muted}"
 
     @cached_property
     def _folds(self) -> list[Fold]:

@@ -62,13 +62,13 @@ def faults() -> pd.DataFrame:
 
         - about: the mistake, and where it was reported;
         - found: whether one of the first two findings names it;
-        - severity, finding: of that finding; "" where it was not found.
+        - severity, finding, remedy: of that finding; "" where it was not found.
 
     >>> from scaleinv.book import zoo
     >>> bool(zoo.faults().loc["detached", "found"])
     True
     """
-    columns = ["name", "about", "found", "severity", "finding"]
+    columns = ["name", "about", "found", "severity", "finding", "remedy"]
     return pd.DataFrame(read()["faults"])[columns].set_index("name")
 
 
