@@ -68,6 +68,10 @@ def units_report(units: InferredUnits) -> Group:
 
 def _verdict(units: InferredUnits) -> Text:
     name = f"{units.name}: ", "bold"
+    if units.not_for:
+        kinds = ", or ".join(units.not_for)
+        unexplained = f" for parameters {kinds}: {percent(units.residual)} of a rescaled run is left unexplained."
+        return Text.assemble(name, ("inconsistent", "bold red"), unexplained)
     if units.verdict == "inconsistent":
         unexplained = f". No units explain {percent(units.residual)} of a rescaled run."
         return Text.assemble(name, ("inconsistent", "bold red"), unexplained)
@@ -125,14 +129,18 @@ def _meaning_of_lr(lr: Unit, units: InferredUnits) -> str:
 
 
 def _faults(units: InferredUnits) -> Iterator[str]:
-    if units.reason and units.verdict == "inconsistent":
+    if units.not_for:
+        yield "For other parameters the units above hold, and scaleinv.rescale takes a model that has no such parameters."
+    elif units.reason and units.verdict == "inconsistent":
         yield f"{units.reason[0].upper()}{units.reason[1:].rstrip('.')}."
     if units.inconsistent:
         shares = ", ".join(f"{key} leaves {percent(share)}" for key, share in units.inconsistent.items())
         yield f"When made to matter or changed, {shares} of a run unexplained."
     if units.kept:
         yield f"A conversion leaves {', '.join(f'{key}={value:g}' for key, value in units.kept.items())} as measured."
-    if units.verdict != "inconsistent":
+    if units.not_for:
+        yield "For those, tune the values anew when the scale of the loss or of the parameters changes."
+    elif units.verdict != "inconsistent":
         yield "The other units hold for the values given."
     elif units.suspect:
         yield f"The units and numbers above hold for {units.suspect}=0 only: give that, or find where in the code"

@@ -1,9 +1,13 @@
 """Units are measured on a matrix and a vector, and verified on parameters of other kinds."""
 
+import io
+
 import pytest
 import torch
+from rich.console import Console
 
 from scaleinv import convert, infer_units, rescale
+from scaleinv._infer.report import units_report
 from scaleinv.units import ONE, W
 
 
@@ -102,3 +106,11 @@ def test_a_regime_is_found_in_float32_too():
 def test_what_an_optimizer_prints_is_not_shown(capsys):
     infer_units(optimizer_of(lambda p, group, groups: print("step") or group["lr"] * p.grad.sign()))
     assert capsys.readouterr().out == ""
+
+
+def test_a_report_says_for_which_parameters_and_what_to_do():
+    console = Console(file=io.StringIO(), width=200)
+    console.print(units_report(infer_units(optimizer_of(RULES["without a dimension"]))))
+    text = console.file.getvalue()
+    assert "inconsistent for parameters without a dimension: " in text
+    assert "For other parameters the units above hold" in text and "Look in the code" not in text
