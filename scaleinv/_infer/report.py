@@ -130,7 +130,7 @@ def _meaning_of_lr(lr: Unit, units: InferredUnits) -> str:
 
 def _faults(units: InferredUnits) -> Iterator[str]:
     if units.not_for:
-        yield "For other parameters the units above hold, and scaleinv.rescale takes a model that has no such parameters."
+        yield "For other parameters the units above hold: scaleinv.rescale takes a model that has no such parameters."
     elif units.reason and units.verdict == "inconsistent":
         yield f"{units.reason[0].upper()}{units.reason[1:].rstrip('.')}."
     if units.inconsistent:
