@@ -84,7 +84,7 @@ class Comparison:
 
     @property
     def worse(self) -> list[Finding]:
-        """The new faults and warnings: what a test of a training should fail on."""
+        """The new faults and warnings, on which a test of a training should fail."""
         return [finding for finding in self.new if finding.severity >= Severity.WARNING]
 
     def frame(self) -> pd.DataFrame:
