@@ -52,7 +52,12 @@ def finding_item(finding: Finding) -> str:
 
 def _pill(severity: Severity | None, text: str) -> str:
     colours = _COLOURS.get(severity, _PLAIN) if severity else _PLAIN
-    return f'<span style="color:{colours};border-radius:0.3em;padding:0 0.4em">{escape(text)}</span>'
+    return f'<span style="color:{colours};border-radius:0.3em;padding:0 0.4em">{_breakable(text)}</span>'
+
+
+def _breakable(name: str) -> str:
+    """A name as HTML, which breaks after a dot where it has to."""
+    return escape(name).replace(".", ".<wbr>")
 
 
 def picture(draw: "Callable[[], Figure]") -> str:
@@ -67,7 +72,7 @@ def _unfolding(title: str, content: str) -> str:
 def _name(contents: Contents, fold: Fold, name: str) -> str:
     """The first cell of a line: its name, which unfolds to those of a block."""
     severity = contents.severity(fold)
-    shown = _pill(severity, name) if severity and severity >= Severity.WARNING else escape(name)
+    shown = _pill(severity, name) if severity and severity >= Severity.WARNING else _breakable(name)
     if len(fold.rows) == 1:
         return shown
     lines = (f"{escape(row.parameter)} {percent(row.relative)}" for row in fold.rows)

@@ -47,6 +47,7 @@ def plot_audit(audit: Measurements, findings: Sequence[Finding]) -> "Figure":
     low, high = axes.get_ylim()
     axes.set_ylim(min(low, USUAL[0] / 3), max(high, USUAL[1] * 3))
     axes.set_xlim(-0.02 * len(audit.rows) - 0.5, 1.02 * len(audit.rows) - 0.5)
+    axes.locator_params(axis="x", integer=True)
     percent_axis(axes.yaxis)
     for row in accused[:_LABELLED]:
         place = places[row.parameter]
