@@ -5,7 +5,8 @@ document.addEventListener("DOMContentLoaded", () => {
     const box = document.createElement("input");
     const count = document.createElement("output");
     box.type = "search";
-    box.placeholder = "Search, such as: W⁻¹ inconsistent";
+    const example = table.classList.contains("sentences") ? "bfloat16" : "W⁻¹ inconsistent";
+    box.placeholder = `Search, such as: ${example}`;
     box.setAttribute("aria-label", "Search the table");
     const show = () => {
       const words = box.value.toLowerCase().split(/\s+/).filter(Boolean);
