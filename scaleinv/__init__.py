@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     )
     from scaleinv._audit import Audit, Comparison, audit, compare
     from scaleinv._convert import convert
+    from scaleinv._gradients import GradientComparison, compare_gradients
     from scaleinv._infer import InferredUnits, infer_units
     from scaleinv._sweep import sweep
     from scaleinv.changes import Change
@@ -50,12 +51,14 @@ _HOMES = {  # public name -> the module it is defined in
     "Audit": "_audit",
     "Change": "changes",
     "Comparison": "_audit",
+    "GradientComparison": "_gradients",
     "InferredUnits": "_infer",
     "Recorder": "recorder",
     "Unit": "units",
     "Units": "units",
     "audit": "_audit",
     "compare": "_audit",
+    "compare_gradients": "_gradients",
     "convert": "_convert",
     "effective_parameters": "reparam",
     "fold_parameters": "reparam",  # deprecated
@@ -76,6 +79,7 @@ __all__ = [
     "Audit",
     "Change",
     "Comparison",
+    "GradientComparison",
     "InferredUnits",
     "Recorder",
     "Unit",
@@ -85,6 +89,7 @@ __all__ = [
     "book",
     "changes",
     "compare",
+    "compare_gradients",
     "convert",
     "curves",
     "effective_parameters",

@@ -12,6 +12,7 @@ files of a training instead of a live model.
 from scaleinv._audit.audit_model import Audit, audit
 from scaleinv._audit.comparison import ComparedRow, Comparison, compare
 from scaleinv._audit.findings import Finding, Severity
+from scaleinv._audit.folding import brief_names, fold_names
 from scaleinv._audit.logged import FLAT_COLUMNS
 from scaleinv._audit.row import Row
 from scaleinv._audit.saved import (
@@ -19,6 +20,8 @@ from scaleinv._audit.saved import (
     audit_saved,
     build_outline,
     fitting_classes,
+    load_plain,
+    load_safetensors,
     outline_of_transformers,
     read_checkpoint,
 )
@@ -26,6 +29,6 @@ from scaleinv._audit.settings import check_mutes, fails, project_settings
 
 __all__ = [
     "FLAT_COLUMNS", "Audit", "ComparedRow", "Comparison", "Finding", "Outline", "Row", "Severity", "audit",
-    "audit_saved", "build_outline", "check_mutes", "compare", "fails", "fitting_classes", "outline_of_transformers",
-    "project_settings", "read_checkpoint",
+    "audit_saved", "brief_names", "build_outline", "check_mutes", "compare", "fails", "fitting_classes", "fold_names",
+    "load_plain", "load_safetensors", "outline_of_transformers", "project_settings", "read_checkpoint",
 ]  # fmt: skip

@@ -12,7 +12,7 @@ from scaleinv._cli.outcome import Outcome
 from scaleinv._version import __version__
 
 DESCRIPTION = """\
-Measure an optimizer's units, convert its settings after a change, or audit a saved training.
+Measure an optimizer's units, convert its settings after a change, audit a saved training, or compare two gradients.
 
 {prog} units torch.optim.AdamW --lr 1e-3 --betas 0.9,0.95
 {prog} units mypackage.MyOptimizer --lr 1e-3 --nesterov
@@ -20,6 +20,7 @@ Measure an optimizer's units, convert its settings after a change, or audit a sa
 {prog} convert torch.optim.AdamW --lr 1e-3 --lora-alpha 16,64
 {prog} audit MODEL.pt OPTIMIZER.pt --optimizer torch.optim.AdamW
 {prog} audit checkpoint-500 --optimizer torch.optim.AdamW --model mypackage:make_model
+{prog} gradients A.pt B.pt --optimizer torch.optim.AdamW
 
 convert takes one of these changes:
   --loss-times 8        the loss is multiplied by 8
@@ -36,16 +37,21 @@ or in the project's pyproject.toml, by kind, size and names of parameters:
   [tool.scaleinv]
   mute = ["much_decay:*.bias", "moves_unlike_the_rest<20"]
   fail-on = "fault"
+
+gradients reads two files, each of a dict from names to the gradients of one step, or from loss terms to such dicts:
+  torch.save({{name: p.grad for name, p in model.named_parameters()}}, "A.pt")
 """
 USAGES = {
     "units": "{prog} units OPTIMIZER [--HYPERPARAMETER VALUE ...]",
     "convert": "{prog} convert OPTIMIZER [--HYPERPARAMETER VALUE ...] --CHANGE VALUE",
     "audit": "{prog} audit (MODEL.pt OPTIMIZER.pt | CHECKPOINT) --optimizer OPTIMIZER [OPTION ...]",
+    "gradients": "{prog} gradients A.pt B.pt [OPTION ...]",
 }
 HELP = {
     "units": "measure an optimizer's units",
     "convert": "convert an optimizer's settings after a change",
     "audit": "audit a saved training",
+    "gradients": "compare two saved gradients",
 }
 
 
@@ -68,7 +74,8 @@ def main(arguments: Sequence[str] | None = None, *, prog: str = "scaleinv") -> i
         prog: what the program is called in usage, help and errors.
 
     Returns:
-        0 after a report; 1 after that of an audit with a finding that ``--fail-on`` names; 2 if the command is wrong.
+        0 after a report; 1 after that of an audit with a finding that ``--fail-on`` names, or of other gradients with
+        ``--fail``; 2 if the command is wrong.
 
     Raises:
         SystemExit: after ``--help`` and ``--version``, and for a missing argument or an unknown command.
@@ -104,7 +111,7 @@ def _parser(prog: str) -> argparse.ArgumentParser:
     usages = {command: usage.format(prog=prog) for command, usage in USAGES.items()}
     parser = argparse.ArgumentParser(prog=prog, usage="\n       ".join(usages.values()), **layout)
     parser.add_argument("--version", action="version", version=f"scaleinv {__version__}")
-    subparsers = parser.add_subparsers(dest="command", metavar="{units,convert,audit}")
+    subparsers = parser.add_subparsers(dest="command", metavar=f"{{{','.join(HELP)}}}")
     commands = {
         command: subparsers.add_parser(command, help=text, prog=prog, usage=usages[command], **layout)
         for command, text in HELP.items()
@@ -113,6 +120,7 @@ def _parser(prog: str) -> argparse.ArgumentParser:
         text = "package.module.Name of a class, or of a function that makes an optimizer"
         commands[command].add_argument("optimizer", metavar="OPTIMIZER", help=text)
     _add_audit_arguments(commands["audit"])
+    _add_gradients_arguments(commands["gradients"])
     return parser
 
 
@@ -143,11 +151,27 @@ def _add_audit_arguments(audit: argparse.ArgumentParser) -> None:
     )
 
 
+def _add_gradients_arguments(gradients: argparse.ArgumentParser) -> None:
+    for name in ("a", "b"):
+        text = f"a file with the gradients of step {name}, by torch.save or safetensors"
+        gradients.add_argument(name, metavar=f"{name.upper()}.pt", help=text)
+    gradients.add_argument("--optimizer", metavar="OPTIMIZER", help="package.module.Name: what it sees of a factor")
+    gradients.add_argument(
+        "--tolerance", metavar="SHARE", type=float, help="by which a gradient may differ from a multiple of the other"
+    )
+    gradients.add_argument("--json", action="store_true", help="print one JSON document instead of a report")
+    gradients.add_argument("--fail", action="store_true", help="exit with 1 unless the gradients agree")
+
+
 def _outcome(options: argparse.Namespace, words: Sequence[str], rest: Sequence[str]) -> Outcome:
     if options.command == "audit":
         from scaleinv._cli.audit_command import audit_outcome
 
         return audit_outcome(options, rest)
+    if options.command == "gradients":
+        from scaleinv._cli.gradients_command import gradients_outcome
+
+        return gradients_outcome(options, rest)
     if words[words.index(options.command) + 1].startswith("-"):
         raise ValueError(f"name the optimizer first, as in {options.command} torch.optim.AdamW --lr 1e-3")
     if options.command == "units":

@@ -7,6 +7,7 @@ parameter is which.  ``saved_audit`` puts them together: ``audit_saved``.
 
 from scaleinv._audit.saved.checkpoints import read_checkpoint
 from scaleinv._audit.saved.class_check import fitting_classes
+from scaleinv._audit.saved.files import load_plain, load_safetensors
 from scaleinv._audit.saved.outline import Outline, build_outline, outline_of_transformers
 from scaleinv._audit.saved.saved_audit import audit_saved
 
@@ -15,6 +16,8 @@ __all__ = [
     "audit_saved",
     "build_outline",
     "fitting_classes",
+    "load_plain",
+    "load_safetensors",
     "outline_of_transformers",
     "read_checkpoint",
 ]

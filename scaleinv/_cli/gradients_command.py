@@ -1,0 +1,24 @@
+"""``gradients``: two saved gradients, compared."""
+
+import argparse
+import json
+from collections.abc import Sequence
+
+from scaleinv._cli.outcome import Outcome
+from scaleinv._cli.units_command import measure
+from scaleinv._cli.words import import_optimizer
+from scaleinv._gradients import compare_gradients
+from scaleinv.known_optimizers import UNITS
+
+
+def gradients_outcome(options: argparse.Namespace, rest: Sequence[str]) -> Outcome:
+    """The comparison that the options ask for, as a report or as JSON."""
+    if rest:
+        raise ValueError(f"{' '.join(rest)!r} is not understood; give A.pt B.pt --optimizer OPTIMIZER")
+    optimizer = None
+    if options.optimizer is not None:
+        known = import_optimizer(options.optimizer)
+        optimizer = known if known in UNITS else measure(options.optimizer, {})
+    result = compare_gradients(options.a, options.b, optimizer=optimizer, tolerance=options.tolerance)
+    text = json.dumps(result.as_dict(), indent=1, ensure_ascii=False, allow_nan=False) if options.json else ""
+    return Outcome(text or result.report(), int(options.fail and result.kind != "equal"))
