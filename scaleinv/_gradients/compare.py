@@ -58,7 +58,8 @@ def compare_gradients(
         OSError: if a file cannot be read.
         TypeError: if ``a`` or ``b`` is none of these, or ``model`` is not a module.
         ValueError: if they have no name in common, or shapes differ; a step leaves out its backward pass in both,
-            or calls an optimizer's ``step()``; a gradient is sharded; or the optimizer's units are not known.
+            or calls an optimizer's ``step()``; a gradient is sharded; ``tolerance`` is not between 0 and 1; or the
+            optimizer's units are not known.
 
     >>> import torch, scaleinv
     >>> model = torch.nn.Linear(4, 2)
@@ -72,7 +73,7 @@ def compare_gradients(
     >>> result.kind, result.factor
     ('factor', 3.0)
     """
-    _check(model, optimizer)
+    _check(model, optimizer, tolerance)
     rehearsal = Rehearsal(model)
     noise = math.nan
     try:
@@ -93,20 +94,23 @@ def compare_gradients(
     finally:
         rehearsal.finish()
     coarsest = max([*gaps, rehearsal.coarsest])
-    share = math.sqrt(coarsest) if tolerance is None else check_scale("tolerance", tolerance)
+    if tolerance is not None:
+        coarsest = float(tolerance) ** 2
     known = rehearsal.coarsest > 0 or tolerance is not None
-    precision = Precision(share, coarsest, known, noise, rehearsal.draws, _has_batch_norm(model))
+    precision = Precision(math.sqrt(coarsest), coarsest, known, noise, rehearsal.draws, _has_batch_norm(model))
     results = {term: _result(rows, precision, optimizer) for term, rows in compared.items()}
     return results[""] if list(results) == [""] else _of_terms(results, precision, optimizer)
 
 
-def _check(model: Any, optimizer: Any) -> None:
+def _check(model: Any, optimizer: Any, tolerance: Any) -> None:
     if model is not None and not isinstance(model, nn.Module):
         raise TypeError(f"model={model!r} is not a torch.nn.Module; pass the one on which steps leave their gradients")
     if model is not None and any(p.is_meta for p in model.parameters()):
         raise ValueError("model: it is on the meta device and has no numbers; pass one with numbers")
     if optimizer is not None:
         check_optimizer(optimizer)
+    if tolerance is not None and check_scale("tolerance", tolerance) >= 1:
+        raise ValueError(f"tolerance={tolerance!r} is not a share below 1; pass one such as 0.001")
 
 
 def _run(rehearsal: Rehearsal, argument: str, value: Any, *, other_random: bool = False) -> Terms:

@@ -5,7 +5,6 @@ from typing import Any, TypeAlias
 
 import torch
 
-from scaleinv._convert import defaults_of
 from scaleinv._entries import entries_of, get_entry
 from scaleinv._gradients.factors import factor_text, times_text
 from scaleinv.known_optimizers import units_of
@@ -22,20 +21,23 @@ def check_optimizer(optimizer: Any) -> None:
         ValueError: if its units are not known.
     """
     for settings in _settings(optimizer):
-        units_of(_known(optimizer), settings)
+        try:
+            units_of(_known(optimizer), settings)
+        except ValueError as error:
+            raise ValueError(str(error).replace("optimizer_class=", "optimizer=")) from None
 
 
 def seen_by(optimizer: OptimizerOrUnits, factor: float) -> str:
     """What a factor of all gradients is to an optimizer, and which settings keep the training.
 
     Args:
-        optimizer: an optimizer, with its settings; a class, with its defaults; or measured ``Units``.
+        optimizer: an optimizer, whose zeros need no factor; a class; or measured ``Units``.
         factor: a positive number, that of b.
 
     >>> import torch
     >>> from scaleinv._gradients.seen import seen_by
     >>> print(seen_by(torch.optim.SGD, 8.0))
-    SGD sees it: b trains as a does with lr / 8 and max_norm × 8, by
+    SGD sees it: b trains as a does with lr / 8, weight_decay × 8 and max_norm × 8, by
     scaleinv.convert(torch.optim.SGD, settings, changes.loss_times(8)).
     """
     units = [units_of(_known(optimizer), settings) for settings in _settings(optimizer)]
@@ -54,11 +56,11 @@ def seen_by(optimizer: OptimizerOrUnits, factor: float) -> str:
 
 
 def _settings(optimizer: Any) -> list[Mapping[str, Any]]:
-    """The hyperparameters of each group."""
+    """The hyperparameters of each group; of a class, none."""
     if isinstance(optimizer, torch.optim.Optimizer):
         return list(optimizer.param_groups)
     if isinstance(optimizer, Units) or (isinstance(optimizer, type) and issubclass(optimizer, torch.optim.Optimizer)):
-        return [defaults_of(optimizer)]
+        return [{}]
     raise TypeError(
         f"optimizer={optimizer!r} is not an optimizer; pass one, a class such as torch.optim.AdamW, or the result of "
         "infer_units"

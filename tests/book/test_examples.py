@@ -114,7 +114,7 @@ COMMAND = re.compile(r"^    python -m scaleinv (.*)$|`python -m scaleinv ([^`]*)
 
 
 def commands(text):
-    """The commands of a text, with files for MODEL.pt and others, and a class for mypackage.MyOptimizer."""
+    """The commands of a text, with files for MODEL.pt, A.pt and others, and a class for mypackage.MyOptimizer."""
     for match in COMMAND.finditer(text):
         yield shlex.split((match[1] or match[2]).replace("mypackage.MyOptimizer", "torch.optim.AdamW"))
 
@@ -127,13 +127,15 @@ def save_a_training():
     torch.save(model.state_dict(), "MODEL.pt")
     torch.save(optimizer.state_dict(), "OPTIMIZER.pt")
     torch.save({"model": model.state_dict(), "optimizer": optimizer.state_dict()}, "CHECKPOINT")
+    for file in ("A.pt", "B.pt"):
+        torch.save({name: p.grad for name, p in model.named_parameters()}, file)
 
 
 @pytest.mark.parametrize("path", [ROOT / "README.md", API], ids=lambda path: path.stem)
 def test_the_commands_of_a_text_run(path, capsys):
     save_a_training()
     found = list(commands(path.read_text()))
-    assert {words[0] for words in found} == {"units", "convert", "audit"}
+    assert {words[0] for words in found} == {"units", "convert", "audit", "gradients"}
     for words in found:
         assert main(words) == 0 and capsys.readouterr().out, words
 
