@@ -252,7 +252,7 @@ def test_help_has_an_example_that_works(command, capsys):
         assert "scaleinv units OPTIMIZER" in text or "scaleinv convert OPTIMIZER" in text
         examples = [line for line in text.splitlines() if line.startswith("scaleinv") and "torch" in line]
         assert len(examples) == 6 and not [example for example in examples if example not in err]
-    for example in examples[:3]:  # the last two are audits, of files
+    for example in examples[:3]:  # the others read files
         assert command(example.removeprefix("scaleinv "))[0] == 0
 
 
