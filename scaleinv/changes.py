@@ -1,4 +1,4 @@
-"""Changes of a training that are changes of units: arguments for ``convert`` and ``rescale``.
+"""Changes of a training that leave it the same: arguments for ``convert`` and, if they change units, ``rescale``.
 
 >>> import torch
 >>> from scaleinv import changes, convert
@@ -23,6 +23,7 @@ class Change:
         loss: the factor of the loss.
         of: the parameters that the change concerns, in words.
         exact: whether the training stays the same; if not, only the relative size of its steps does.
+        decay: what ``Units.decay`` is after a change of optimizer: "times lr" or "independent"; empty without one.
 
     >>> import torch, scaleinv
     >>> halved = scaleinv.Change("the weights are stored half as large", weight=0.5)
@@ -35,6 +36,7 @@ class Change:
     loss: float = 1.0
     of: str = "all parameters"
     exact: bool = True
+    decay: str = ""
 
 
 def check_change(change: Change, weight: Any, loss: Any) -> tuple[float, float]:
@@ -47,10 +49,14 @@ def check_change(change: Change, weight: Any, loss: Any) -> tuple[float, float]:
 
     Raises:
         TypeError: if ``change`` is not a ``Change``.
-        ValueError: if ``weight`` or ``loss`` is passed besides it.
+        ValueError: if ``weight`` or ``loss`` is passed besides it, or its ``decay`` is none.
     """
     if not isinstance(change, Change):
         raise TypeError(f"change={change!r} is not one of scaleinv.changes, such as changes.loss_times(8)")
+    if change.decay not in ("", "times lr", "independent"):
+        raise ValueError(f"decay={change.decay!r} is neither 'times lr' nor 'independent'; see changes.decay_times_lr")
+    if change.decay and (change.weight, change.loss) != (1, 1):
+        raise ValueError(f"change={change!r} changes units and the decay, not both; convert twice")
     if (weight, loss) != (1, 1):
         raise ValueError(f"weight={weight!r}, loss={loss!r}: pass these or change={change!r}, not both")
     return change.weight, change.loss
@@ -168,6 +174,46 @@ def init_times(factor: float) -> Change:
     return Change(f"parameters {larger} need steps {larger} for the same relative change", factor, exact=False)
 
 
+def decay_times_lr() -> Change:
+    """Change to an optimizer whose weight decay takes lr·λ·w a step, such as torch.optim.AdamW.
+
+    ::
+
+        λ_new = λ/lr, from an optimizer that takes λ·w a step, whatever lr is
+
+    Loshchilov & Hutter (2019), arXiv 1711.05101, "Decoupled weight decay regularization", take η_t·λ·w, where η_t is
+    the multiplier of a schedule and not the learning rate, so that λ is a pure number.  Wortsman et al. (2023),
+    arXiv 2309.14322, call it independent weight decay; packages have it as ``fixed_decay``.  In PyTorch's AdamW, λ is
+    W⁻¹, and lr·λ is the paper's λ.
+
+    With a scheduler, pass the lr at which its multiplier is 1, the ``initial_lr`` of a group.  The training is the same
+    if the decay that is independent of lr is multiplied by the schedule too, as in the paper.
+
+    >>> import torch
+    >>> from scaleinv import changes, convert
+    >>> from scaleinv.units import ONE, W, Units
+    >>> adamw_of_the_paper = Units({"lr": W, "weight_decay": ONE}, state={}, decay="independent")
+    >>> convert(adamw_of_the_paper, {"lr": 0.001, "weight_decay": 0.0001}, changes.decay_times_lr())
+    {'lr': 0.001, 'weight_decay': 0.1}
+    """
+    return Change("a step now takes lr·λ·w in place of λ·w", decay="times lr")
+
+
+def decay_independent() -> Change:
+    """Change to an optimizer whose weight decay takes λ·w a step, whatever lr is: ``decay_times_lr`` the other way.
+
+    ::
+
+        λ_new = lr·λ, from an optimizer that takes lr·λ·w a step
+
+    >>> import torch
+    >>> from scaleinv import changes, convert
+    >>> convert(torch.optim.AdamW, {"lr": 0.001, "weight_decay": 0.1}, changes.decay_independent())
+    {'lr': 0.001, 'weight_decay': 0.0001}
+    """
+    return Change("a step now takes λ·w in place of lr·λ·w", decay="independent")
+
+
 def start_times(factor: float) -> Change:
     """Deprecated name of ``init_times``.
 
@@ -186,4 +232,7 @@ def _times_as_large(factor: float) -> str:
     return f"{factor:.4g} times as large" if factor != 1 else "as large as before"
 
 
-__all__ = ["Change", "gain", "init_times", "loss_times", "lora_alpha", "start_times", "sum_over"]
+__all__ = [
+    "Change", "decay_independent", "decay_times_lr", "gain", "init_times", "loss_times", "lora_alpha", "start_times",
+    "sum_over",
+]  # fmt: skip

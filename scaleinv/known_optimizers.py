@@ -253,6 +253,7 @@ KNOWN: dict[type, Known] = {
         Units(
             {"lr": W / G, "momentum": ONE, "dampening": ONE, "weight_decay": G / W},
             {"momentum_buffer": G},
+            decay="coupled",
         ),
         step_law=_sgd_step,
         fused=True,
@@ -263,6 +264,7 @@ KNOWN: dict[type, Known] = {
         Units(
             {"lr": W / G, "lambd": G / W, "alpha": ONE, "t0": ONE, "weight_decay": G / W},
             {"step": ONE, "eta": W / G, "mu": ONE, "ax": W},
+            decay="times lr",
         ),
         step_law=_asgd_step,
         parameter_shaped=("ax",),
@@ -279,6 +281,7 @@ KNOWN: dict[type, Known] = {
         Units(
             {"lr": W, "lr_decay": ONE, "eps": G, "weight_decay": G / W, "initial_accumulator_value": G**2},
             {"step": ONE, "sum": G**2},
+            decay="coupled",
         ),
         step_law=_adagrad_step,
         gradient_scales=(GradientScale("sum"),),
@@ -290,6 +293,7 @@ KNOWN: dict[type, Known] = {
         Units(
             {"lr": W, "alpha": ONE, "eps": G, "weight_decay": G / W, "momentum": ONE},
             {"step": ONE, "square_avg": G**2, "grad_avg": G, "momentum_buffer": ONE},
+            decay="coupled",
         ),
         step_law=_rmsprop_step,
         gradient_scales=(GradientScale("square_avg"),),
@@ -302,13 +306,14 @@ KNOWN: dict[type, Known] = {
         Units(
             {"lr": W / G, "rho": ONE, "eps": G**2, "weight_decay": G / W},
             {"step": ONE, "square_avg": G**2, "acc_delta": G**2},
+            decay="coupled",
         ),
         gradient_scales=(GradientScale("square_avg"),),
         parameter_shaped=("square_avg", "acc_delta"),
         rule=rules.adadelta,
     ),
     optim.Adam: Known(
-        Units({"lr": W, "betas": ONE, "eps": G, "weight_decay": G / W}, _MOMENTS | _AMSGRAD),
+        Units({"lr": W, "betas": ONE, "eps": G, "weight_decay": G / W}, _MOMENTS | _AMSGRAD, decay="coupled"),
         step_law=_adam_step,
         last_update=_adam_update,
         equilibrium=_adamw_equilibrium,  # with decoupled_weight_decay
@@ -318,7 +323,7 @@ KNOWN: dict[type, Known] = {
         rule=rules.adam,
     ),
     optim.AdamW: Known(
-        Units({"lr": W, "betas": ONE, "eps": G, "weight_decay": ONE / W}, _MOMENTS | _AMSGRAD),
+        Units({"lr": W, "betas": ONE, "eps": G, "weight_decay": ONE / W}, _MOMENTS | _AMSGRAD, decay="times lr"),
         step_law=_adam_step,
         last_update=_adam_update,
         equilibrium=_adamw_equilibrium,
@@ -337,6 +342,7 @@ KNOWN: dict[type, Known] = {
         Units(
             {"lr": W, "betas": ONE, "eps": G, "weight_decay": G / W},
             {"step": ONE, "exp_avg": G, "exp_inf": G},
+            decay="coupled",
         ),
         step_law=_sign_step,
         gradient_scales=(GradientScale("exp_inf", power=1),),
@@ -347,6 +353,7 @@ KNOWN: dict[type, Known] = {
         Units(
             {"lr": W, "betas": ONE, "eps": G, "weight_decay": G / W, "momentum_decay": ONE},
             _MOMENTS | {"mu_product": ONE},
+            decay="coupled",
         ),
         gradient_scales=(_SECOND_MOMENT,),
         parameter_shaped=("exp_avg", "exp_avg_sq"),
@@ -358,6 +365,7 @@ KNOWN: dict[type, Known] = {
             _MOMENTS,
             reason="RAdam takes SGD's steps, lr·exp_avg (lr: L⁻¹ W²), while its variance estimate is young "
             "(rho_t ≤ 5: the first five steps at beta2 = 0.999) and Adam's (lr: W) from then on",
+            decay="coupled",
         ),
         gradient_scales=(_SECOND_MOMENT,),
         parameter_shaped=("exp_avg", "exp_avg_sq"),
@@ -369,6 +377,7 @@ KNOWN: dict[type, Known] = {
         Units(
             {"lr": ONE, "beta2_decay": ONE, "eps": (G, W), "d": ONE, "weight_decay": ONE},
             {"step": ONE, "row_var": G**2, "col_var": G**2, "variance": G**2},
+            decay="times lr",
         ),
         step_law=_adafactor_step,
         elementwise=False,
@@ -378,6 +387,7 @@ KNOWN: dict[type, Known] = {
         Units(
             {"lr": W, "weight_decay": ONE / W, "momentum": ONE, "ns_coefficients": ONE, "eps": G, "ns_steps": ONE},
             {"momentum_buffer": G},
+            decay="times lr",
         ),
         step_law=_muon_step,
         elementwise=False,
@@ -485,7 +495,7 @@ def units_of(optimizer_class: type | Units, hyperparameters: Hyperparameters | N
         )
     units = KNOWN[optimizer_class].units
     if hyperparameters.get("decoupled_weight_decay"):
-        return replace(units, hyperparameters={**units.hyperparameters, "weight_decay": ONE / W})
+        return replace(units, hyperparameters={**units.hyperparameters, "weight_decay": ONE / W}, decay="times lr")
     return units
 
 

@@ -144,6 +144,9 @@ class Units:
         midway: why a training cannot be rescaled in its middle; empty if it can.
         not_for: a kind of parameters for which the units do not hold, in words such as "at zero" → the share by which
             rescaled runs deviate there.
+        decay: how weight_decay, λ, takes from a parameter w: "times lr" (lr·λ·w a step, as torch.optim.AdamW does),
+            "independent" (λ·w a step, whatever lr is, as AdamW's paper has it), "coupled" (λ·w is added to the
+            gradient, as torch.optim.Adam does), "other", or "" where there is none.
 
     >>> import torch, scaleinv
     >>> from scaleinv.units import ONE, G, W
@@ -161,6 +164,7 @@ class Units:
     at_zero: Mapping[str, "Units"] = field(default_factory=dict)
     midway: str = ""
     not_for: Mapping[str, float] = field(default_factory=dict)
+    decay: str = ""
 
     def unit_to_convert(self, key: str, value: Any) -> Unit | None:
         """The unit to convert a hyperparameter by that has none itself, or an entry such as ``eps[1]``; None for none.

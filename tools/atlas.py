@@ -22,6 +22,7 @@ import torch
 from tqdm import tqdm
 
 import scaleinv
+from scaleinv._infer import measured_decay
 
 ATLAS = Path(__file__).parent.parent / "scaleinv" / "atlas" / "atlas.json"
 
@@ -211,8 +212,17 @@ def measure(module, name):
         "inconsistent": {key: float(f"{residual:.1e}") for key, residual in result.inconsistent.items()},
         "not_for": {kind: float(f"{residual:.1e}") for kind, residual in result.not_for.items()},
         "suspect": result.suspect,
+        "decay": result.decay,
+        "fixed_decay": fixed_decay(factory, hyperparameters),
         "reason": result.reason,
     }
+
+
+def fixed_decay(factory, hyperparameters):
+    """How weight_decay acts with the flag fixed_decay, None without one."""
+    names = inspect.signature(factory).parameters
+    flags = {name: True for name in ("weight_decouple", "fixed_decay") if name in names}
+    return measured_decay(factory, hyperparameters | flags) if "fixed_decay" in flags else None
 
 
 def exponents(unit):

@@ -17,6 +17,8 @@ CHANGES = {  # function of scaleinv.changes -> an example of its option
     "lora_alpha": "--lora-alpha 16,64",
     "gain": "--gain 1/sqrt(512)",
     "init_times": "--init-times 10",
+    "decay_times_lr": "--decay-times-lr",
+    "decay_independent": "--decay-independent",
 }
 OLD_NAMES = {"start_times": "init_times"}
 EXAMPLES = ", ".join(CHANGES.values())
@@ -37,7 +39,8 @@ def convert_outcome(path: str, words: Sequence[str]) -> Outcome:
 
 
 def _change(name: str, value: Any) -> changes.Change:
-    numbers = [_number(entry) for entry in (value if isinstance(value, tuple) else (value,))]
+    entries = value if isinstance(value, tuple) else (value,)
+    numbers = [] if value is True and name.startswith("decay_") else [_number(entry) for entry in entries]
     try:
         return getattr(changes, name)(*numbers)
     except TypeError as error:

@@ -28,6 +28,8 @@ convert takes one of these changes:
   --lora-alpha 16,64    LoRA's α changes from 16 to 64, at the same rank
   --gain 1/sqrt(512)    these weights now have a gain, of 1/√512 or of any number
   --init-times 10       the module is initialised ten times as large
+  --decay-independent   the new optimizer takes weight_decay·w a step, in place of lr·weight_decay·w
+  --decay-times-lr      the other way
 
 Hyperparameters are numbers, tuples with commas, strings, or flags. The others have the optimizer's defaults.
 

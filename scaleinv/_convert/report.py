@@ -58,6 +58,8 @@ def convert_report(optimizer_class: OptimizerOrUnits, hyperparameters: Mapping[s
 
 
 def _row(name: str, old: Any, new: Any, unit: HyperparameterUnit, change: Change) -> tuple[str, ...]:
+    if change.decay:
+        return name, value_text(old), value_text(new), str(unit), "1/lr" if change.decay == "times lr" else "lr"
     units = unit if isinstance(unit, tuple) else (unit,)
     factors = [f"{u.factor(weight=change.weight, loss=change.loss):.4g}" if u else "1" for u in units]
     texts = [", ".join(each) for each in (map(str, units), factors)]
@@ -69,6 +71,9 @@ def _row(name: str, old: Any, new: Any, unit: HyperparameterUnit, change: Change
 def _notes(change: Change, unchanged: list[str]) -> Iterator[str]:
     if unchanged:
         yield f"Unchanged: {', '.join(unchanged)}."
+    if change.decay:
+        yield "With a schedule, lr is that at which its multiplier is 1, and a decay without lr is to be multiplied by"
+        yield "the schedule too."
     factor = G.factor(weight=change.weight, loss=change.loss)
     if change.weight == 1 and factor != 1:
         yield f"The max_norm of clip_grad_norm_, of unit {G}: times {factor:.4g}."

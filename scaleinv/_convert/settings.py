@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 import torch
 
 from scaleinv._checks import check_scale
+from scaleinv._convert.decay import converted_decay
 from scaleinv._entries import key_of
 from scaleinv.changes import Change, check_change
 from scaleinv.known_optimizers import units_of
@@ -58,6 +59,11 @@ def convert(
         weight, loss = check_change(change, weight, loss)
     _check_mapping(hyperparameters)
     units = units_of(optimizer_class, hyperparameters)
+    if change is not None and change.decay:
+        defaults = defaults_of(optimizer_class)
+        _check_names(hyperparameters, {*defaults, *units.hyperparameters})
+        name = getattr(optimizer_class, "__name__", "this optimizer")
+        return {**hyperparameters, **converted_decay(name, units, {**defaults, **hyperparameters}, change)}
     if units.not_for and not weight == loss == 1:
         raise ValueError(
             f"optimizer_class: its units do not hold for parameters {', or '.join(units.not_for)}; rescale a model and "

@@ -27,6 +27,7 @@ from tqdm import tqdm
 
 from scaleinv._entries import entries, get_entry, with_entry
 from scaleinv._hyperparameters import Factory, Values, floats_of, plain_values, values_of
+from scaleinv._infer.decay import decay_of
 from scaleinv._infer.deviation import ROUNDING, length, moves
 from scaleinv._infer.exponents import FIT, Exponents
 from scaleinv._infer.midway import fault_midway
@@ -82,6 +83,9 @@ def infer_units(factory: Factory, hyperparameters: Mapping[str, Any] = DEFAULTS)
         runner = runner_of(factory, values, bar.update)
         outcome = _measure(runner, values)
         result = result_of(Measured(name, values, hyperparameters, defaults), outcome)
+        decay = decay_of(runner, values)
+        at_zero = {key: replace(units, decay=decay) for key, units in result.at_zero.items()}
+        result = replace(result, decay=decay, at_zero=at_zero)
         return replace(result, midway=fault_midway(runner, values, result)) if outcome.consistent else result
 
 

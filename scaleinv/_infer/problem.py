@@ -1,7 +1,7 @@
 """Small smooth problems to train: a matrix and a vector or, to verify units, a parameter of another kind."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
@@ -33,6 +33,15 @@ class Problem:
     error: Callable[[list[Tensor], Any], Tensor]
     gradients: Callable[[Tensor, Any], tuple[Tensor, ...]]
     groups: bool = False
+
+    def pulled(self, share: float) -> "Problem":
+        """The problem with a multiple of the start added to the gradients."""
+
+        def gradients(slope: Tensor, batch: Any) -> tuple[Tensor, ...]:
+            parts = zip(self.gradients(slope, batch), self.start.values(), strict=False)
+            return tuple(gradient + (share * w).to(gradient.dtype) for gradient, w in parts)
+
+        return replace(self, gradients=gradients)
 
 
 @cache

@@ -14,6 +14,11 @@ from scaleinv.units import Unit
 
 FACTOR = 8  # a power of two, so that whole powers convert exactly
 TIMES = f"{FACTOR} times as large"
+_DECAYS = {
+    "times lr": "takes lr·weight_decay·w from a parameter w at each step",
+    "independent": "takes weight_decay·w from a parameter w at each step, whatever lr is",
+    "coupled": "is coupled: weight_decay·w is added to the gradient of a parameter w",
+}
 
 
 def units_report(units: InferredUnits) -> Group:
@@ -106,6 +111,8 @@ def _paragraphs(units: InferredUnits) -> Iterator[str]:
     lr = units.hyperparameters.get("lr")
     if isinstance(lr, Unit):
         yield _meaning_of_lr(lr, units)
+    if units.decay in _DECAYS:
+        yield f"Weight decay {_DECAYS[units.decay]}."
     if units.verdict == "inconsistent" or units.inconsistent:
         yield " ".join(_faults(units))
     if units.undetermined:

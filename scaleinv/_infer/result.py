@@ -18,7 +18,7 @@ class InferredUnits(Units):
     """Units measured by ``infer_units``, and what supports them.
 
     Attributes:
-        hyperparameters, state, reason, defaults, not_for: as in ``Units``.
+        hyperparameters, state, reason, defaults, not_for, decay: as in ``Units``.
         verdict: "bitwise" (rescaled runs agree bit for bit), "rounding" (they agree to 1e-9, if need be once the low
             precision in which the optimizer computes inside is replaced by float64), or "inconsistent", if only for
             some parameters (``not_for``).

@@ -49,15 +49,18 @@ class Setup(NamedTuple):
         interface: of the optimizer.
         kind: of the parameters: one of ``scaleinv._kinds.KINDS``, or "" for those of ``linear``.
         precision: in which it is run.
+        pull: this multiple of the start is added to the gradients.
     """
 
     interface: Interface
     kind: str = ""
     precision: Precision = nullcontext
+    pull: float = 0.0
 
     @property
     def problem(self) -> Problem:
-        return elementwise(self.kind) if self.kind else linear(self.interface.kind in ("matrix", "sparse"))
+        problem = elementwise(self.kind) if self.kind else linear(self.interface.kind in ("matrix", "sparse"))
+        return problem.pulled(self.pull) if self.pull else problem
 
 
 class Scale(NamedTuple):

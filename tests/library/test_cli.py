@@ -198,6 +198,12 @@ def test_errors_are_one_line_with_a_way_out(command, words, expected):
         ),
         ("AdamW --eps 0 --loss-times 1", "For all parameters: the loss is as large as before", {}, ["Unchanged: lr"]),
         (
+            "AdamW --lr 1e-3 --weight-decay 0.1 --decay-independent",
+            "For all parameters: a step now takes λ·w in place of lr·λ·w.",
+            {"weight_decay": "0.1 0.0001 W⁻¹ lr"},
+            ["Unchanged: lr, betas, eps.", "With a schedule, lr is that at which its multiplier is 1"],
+        ),
+        (
             "mine.Mine --lr 0.5 --loss-times 4",  # its units are measured
             "For all parameters: the loss is 4 times as large",
             {"lr": "0.5 0.125 L⁻¹ W² 0.25", "power": "1 4 L W⁻² 4"},
@@ -223,6 +229,12 @@ def test_a_change_is_converted_with_its_reason(command, words, reason, rows, not
         ("AdamW --loss-times abc", ["loss_times='abc' is not such a change; give one as in --loss-times 8"]),
         ("AdamW --lora-alpha 16", ["lora_alpha=16 is not such a change; give one as in --lora-alpha 16,64"]),
         ("AdamW --sum-over", ["sum_over=True is not such a change; give one as in --sum-over 512"]),
+        ("AdamW --decay-times-lr", ["weight_decay of AdamW already takes lr·weight_decay·w a step"]),
+        ("AdamW --lr 0 --decay-independent", ["lr=0: at this lr", "initial_lr"]),
+        (
+            "AdamW --decay-independent 2",
+            ["decay_independent=2 is not such a change", "--decay-independent"],
+        ),
         ("AdamW --gain 0", ["factor=0 is not a scale"]),
         ("AdamW --gain 1/sqrt(0)", ["gain='1/sqrt(0)'", "--gain 1/sqrt(512)"]),
         ("RAdam --loss-times 8", ["lr=0.001 has no known unit", "SGD's steps"]),

@@ -193,10 +193,10 @@ def test_where_there_is_no_suspect_the_report_says_where_to_look():
 @pytest.mark.parametrize(
     "case, beginnings",
     [
-        ("bitwise", ["L is", "With lr"]),
+        ("bitwise", ["L is", "With lr", "Weight decay takes lr·weight_decay·w from a parameter w at each step."]),
         ("rounding", ["L is", "With lr"]),
         ("kind", ["L is", "With lr"]),
-        ("open", ["L is", "With lr", "Undetermined"]),
+        ("open", ["L is", "With lr", "Weight decay is coupled: weight_decay·w is added", "Undetermined"]),
         ("undetermined", ["L is", "Undetermined"]),
         ("entries", ["L is", "Undetermined"]),
         ("off", ["L is", "With lr", "When made to matter"]),

@@ -160,6 +160,7 @@ def test_rescale_refuses_and_changes_nothing():
     check_refused(ValueError, "not both", changes.loss_times(8), loss=2)
     check_refused(ValueError, "not both", changes.gain(8), weight=2)
     check_refused(ValueError, "different initialisation", changes.init_times(10))
+    check_refused(ValueError, "change of optimizer", changes.decay_independent())
     check_refused(ValueError, "here lora_B alone", changes.lora_alpha(16, 64))
     check_refused(ValueError, "list", changes.gain(0.5), of="weight")
     check_refused(ValueError, "did you mean", changes.gain(0.5), of=["wieght"])
