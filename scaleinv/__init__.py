@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from scaleinv._gradients import GradientComparison, compare_gradients
     from scaleinv._infer import InferredUnits, infer_units
     from scaleinv._sweep import sweep
+    from scaleinv._switch import Switch, switch_optimizer
     from scaleinv.changes import Change
     from scaleinv.known_optimizers import UNITS, units_of
     from scaleinv.measure import relative_change, relative_distance, ulp_distance
@@ -54,6 +55,7 @@ _HOMES = {  # public name -> the module it is defined in
     "GradientComparison": "_gradients",
     "InferredUnits": "_infer",
     "Recorder": "recorder",
+    "Switch": "_switch",
     "Unit": "units",
     "Units": "units",
     "audit": "_audit",
@@ -69,6 +71,7 @@ _HOMES = {  # public name -> the module it is defined in
     "rescale": "reparam",
     "scale_parameters": "reparam",
     "sweep": "_sweep",
+    "switch_optimizer": "_switch",
     "ulp_distance": "measure",
     "units_of": "known_optimizers",
     "unscale_parameters": "reparam",
@@ -82,6 +85,7 @@ __all__ = [
     "GradientComparison",
     "InferredUnits",
     "Recorder",
+    "Switch",
     "Unit",
     "Units",
     "atlas",
@@ -108,6 +112,7 @@ __all__ = [
     "rescale",
     "scale_parameters",
     "sweep",
+    "switch_optimizer",
     "ulp_distance",
     "units",
     "units_of",

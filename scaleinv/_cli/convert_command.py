@@ -27,6 +27,10 @@ EXAMPLES = ", ".join(CHANGES.values())
 def convert_outcome(path: str, words: Sequence[str]) -> Outcome:
     """The report on the conversion of the optimizer that a path names, with hyperparameters and a change from words."""
     options = {OLD_NAMES.get(name, name): value for name, value in parse_hyperparameters(words).items()}
+    if "to" in options:
+        from scaleinv._cli.switch_command import switch_outcome
+
+        return switch_outcome(path, options)
     given = [name for name in options if name in CHANGES]
     hyperparameters = {name: value for name, value in options.items() if name not in CHANGES}
     optimizer = import_optimizer(path)

@@ -30,6 +30,8 @@ convert takes one of these changes:
   --init-times 10       the module is initialised ten times as large
   --decay-independent   the new optimizer takes weight_decay·w a step, in place of lr·weight_decay·w
   --decay-times-lr      the other way
+or, not exactly, another optimizer whose steps are as large under noise, with the same lr·weight_decay:
+  --to torch.optim.Muon --shape 512,2048 --to-momentum 0.95
 
 Hyperparameters are numbers, tuples with commas, strings, or flags. The others have the optimizer's defaults.
 

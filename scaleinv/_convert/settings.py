@@ -2,7 +2,7 @@
 
 import inspect
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from numbers import Real
 from typing import Any, TypeAlias
 
@@ -89,7 +89,7 @@ def _check_names(names: Mapping[str, Any], known: set[str]) -> None:
             raise ValueError(f"hyperparameters[{name!r}] is unknown; known are {sorted(known)}")
 
 
-def defaults_of(optimizer_class: OptimizerOrUnits) -> Mapping[str, Any]:
+def defaults_of(optimizer_class: OptimizerOrUnits | Callable[..., Any]) -> Mapping[str, Any]:
     """Return name → default of each hyperparameter that has one."""
     if isinstance(optimizer_class, Units):
         return optimizer_class.defaults

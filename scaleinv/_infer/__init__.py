@@ -11,5 +11,6 @@ from scaleinv._infer.decay import measured_decay
 from scaleinv._infer.infer import infer_units
 from scaleinv._infer.report import units_report
 from scaleinv._infer.result import InferredUnits
+from scaleinv._infer.training import isolated
 
-__all__ = ["InferredUnits", "infer_units", "measured_decay", "units_report"]
+__all__ = ["InferredUnits", "infer_units", "isolated", "measured_decay", "units_report"]
