@@ -1,7 +1,8 @@
 """How large the steps of an optimizer are under noise: by its law, or measured."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -100,7 +101,7 @@ def _on_noise(factory: Factory, hyperparameters: Hyperparameters, at: StepContex
     generator = torch.Generator().manual_seed(0)
     start = at.rms * torch.randn(at.shape, generator=generator)
     squares = []
-    with isolated():
+    with isolated(), _explained(factory, at):
         w = torch.nn.Parameter(start.clone())
         optimizer = factory([w], **hyperparameters)
         for _ in range(WINDOWS[-1].stop):
@@ -116,6 +117,19 @@ def _on_noise(factory: Factory, hyperparameters: Hyperparameters, at: StepContex
             f"steps, {late:.2g} after {WINDOWS[1].start}), so that no lr makes them as large as another optimizer's"
         )
     return Steps(math.sqrt(squares[0]), late)
+
+
+@contextmanager
+def _explained(factory: Factory, at: StepContext) -> Iterator[None]:
+    """Says what was tried when an optimizer raises."""
+    try:
+        yield
+    except Exception as error:  # whatever a third party's constructor or step may raise
+        reason = f"{type(error).__name__}: {error}"
+        raise ValueError(
+            f"{name_of(factory)} could not be tried on a tensor of shape {at.shape}: {reason}; if it takes no such "
+            "tensors, leave them to the old optimizer (keep=)"
+        ) from error
 
 
 def agree(a: float, b: float) -> bool:

@@ -90,9 +90,11 @@ def switch_optimizer(
         A ``Switch``.
 
     Raises:
-        TypeError: if ``optimizer`` is not an optimizer, ``to`` cannot be called, or ``settings`` is not a dict.
-        ValueError: if a setting is unknown, is lr or weight_decay, a step is not known or cannot be matched, a gradient
-            is needed and there is none, or a weight decay is in the gradient (Adam's), where it has no share.
+        TypeError: if ``optimizer`` is not an optimizer, ``to`` cannot be called, ``settings`` is not a dict, or
+            ``keep`` is one tensor.
+        ValueError: if a setting is unknown, is lr or weight_decay, ``keep`` has a stranger, a step is not known or
+            cannot be matched, a gradient is needed and there is none, or a weight decay is in the gradient (Adam's),
+            where it has no share.
 
     >>> import torch, scaleinv
     >>> weight = torch.nn.Parameter(torch.randn(64, 64))
@@ -105,7 +107,7 @@ def switch_optimizer(
     if not isinstance(optimizer, torch.optim.Optimizer):
         raise TypeError(f"optimizer={optimizer!r} is not a torch.optim.Optimizer")
     new = new_settings(to, {} if settings is None else settings)
-    kept = {id(p) for p in keep}
+    kept = _kept(keep, optimizer)
     rows: list[Carried] = []
     groups: dict[tuple, dict[str, Any]] = {}
     rest = []
@@ -152,7 +154,17 @@ def new_settings(to: Factory, settings: Mapping[str, Any]) -> Settings:
 
 def takes(new: Settings, p: torch.Tensor) -> bool:
     """Whether an optimizer takes a parameter: Muon takes matrices only."""
-    return new.factory is not torch.optim.Muon or p.ndim == 2
+    return p.numel() > 0 and (new.factory is not torch.optim.Muon or p.ndim == 2)
+
+
+def _kept(keep: Iterable[torch.Tensor], optimizer: torch.optim.Optimizer) -> set[int]:
+    """The identities of the parameters that stay."""
+    if isinstance(keep, torch.Tensor):
+        raise TypeError("keep is one tensor; pass a list of parameters")
+    kept = {id(p) for p in keep}
+    if strangers := kept - {id(p) for group in optimizer.param_groups for p in group["params"]}:
+        raise ValueError(f"keep: {len(strangers)} of its entries are not parameters of the optimizer")
+    return kept
 
 
 def _values(row: Carried, new: Settings) -> dict[str, Any]:

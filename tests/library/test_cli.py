@@ -253,6 +253,48 @@ def test_an_impossible_conversion_is_one_line_with_a_way_out(command, words, exp
     assert [part for part in expected if part not in err] == []
 
 
+@pytest.mark.parametrize(
+    "words, rows, notes",
+    [
+        (
+            "AdamW --lr 1e-3 --weight-decay 0.1 --to Muon --shape 512,2048 --to-momentum 0.9",
+            {"lr": "0.001 0.0104", "weight_decay": "0.1 0.00961538"},
+            ["an RMS of 0.000229, of which decay takes 0.0001", "This is not exact.", "Muon is not for embeddings"],
+        ),
+        (
+            "AdamW --lr 1e-3 --to SGD --to-momentum 0.9 --gradient-rms 1e-3",
+            {"lr": "0.001 0.1", "weight_decay": "0.01 1e-05"},
+            ["A step of SGD is proportional to the gradient"],
+        ),
+        ("AdamW --lr 1e-3 --to Adafactor --rms 0.0229", {"lr": "0.001 0.01"}, ["Adafactor's lr is at most 1/√step"]),
+    ],
+)
+def test_another_optimizer(command, words, rows, notes):
+    status, out, _ = command("convert " + words)
+    assert status == 0
+    assert {name: " ".join(row(out, name)[1:]) for name in rows} == rows
+    assert [note for note in notes if note not in " ".join(out.split())] == []
+    assert max(map(len, out.splitlines())) <= 80
+
+
+@pytest.mark.parametrize(
+    "words, expected",
+    [
+        ("AdamW --to Muon", ["depends on the tensor's shape; give it, as in --shape 512,2048"]),
+        ("AdamW --to SGD", ["depends on the tensor's gradient rms", "--gradient-rms 1e-4"]),
+        ("AdamW --to Adafactor --rms 0", ["rms=0 is not a positive number"]),
+        ("AdamW --to Muon --shape 0,2", ["shape=(0, 2) is not a shape"]),
+        ("AdamW --to SGD --to-lr 1", ["settings['lr']=1 is what is computed"]),
+        ("AdamW --to", ["True", "package.module.Name"]),
+        ("AdamW --weigth-decay 1 --to SGD", ["--weigth-decay is unknown", "did you mean --weight-decay?"]),
+    ],
+)
+def test_another_optimizer_that_cannot_be_matched(command, words, expected):
+    status, out, err = command("convert " + words)
+    assert (status, out) == (2, "") and err.count("\n") == 1
+    assert [part for part in expected if part not in err] == []
+
+
 def test_help_has_an_example_that_works(command, capsys):
     status, out, err = command("")
     assert status == 2 and out == ""
