@@ -13,7 +13,7 @@ from rich.padding import Padding
 from rich.text import Text
 
 from scaleinv._audit import fold_names
-from scaleinv._gradients.row import ComparedGradient
+from scaleinv._gradients.row import ComparedGradient, together
 from scaleinv._gradients.verdict import Verdict
 from scaleinv._report import percent, table
 from scaleinv.changes import Change
@@ -45,8 +45,8 @@ class GradientComparison:
     >>> a = {"w": torch.tensor([1.0, 2.0, 2.0, 4.0])}
     >>> print(compare_gradients(a, {"w": a["w"] / 8}))
     b is 1/8 × a in every tensor
-      a has a sum where b has a mean, over 8 examples, tokens, accumulated pieces or
-      processes. b's loss × 8 has a's gradients.
+      b divides by 8 once more than a: the number of examples, tokens, accumulated
+      pieces or processes, or a weight. b's loss × 8 has a's gradients.
     """
 
     verdict: Verdict
@@ -65,6 +65,23 @@ class GradientComparison:
     def factor(self) -> float:
         """By which b is larger than a, if it is one factor everywhere; else NaN."""
         return self.verdict.factor
+
+    @property
+    def cosine(self) -> float:
+        """Of the angle between the two gradients, of all tensors that have one in both; NaN for several loss terms."""
+        return together(self.rows).cosine
+
+    @property
+    def rest(self) -> float:
+        """The share of b that no multiple of a is, of all tensors: norm of b less its projection on a, over that of b.
+
+        >>> import torch
+        >>> from scaleinv import compare_gradients
+        >>> result = compare_gradients({"w": torch.tensor([3.0, 4.0])}, {"w": torch.tensor([5.0, 0.0])})
+        >>> round(result.cosine, 3), round(result.rest, 3)
+        (0.6, 0.8)
+        """
+        return together(self.rows).rest
 
     @property
     def change(self) -> Change | None:
@@ -101,6 +118,8 @@ class GradientComparison:
             "text": self.verdict.text,
             "factor": _number(self.factor),
             "loss_times": _number(self.change.loss) if self.change else None,
+            "cosine": _number(self.cosine),
+            "rest": _number(self.rest),
             "notes": list(self.verdict.notes),
             "seen": " ".join(self.seen.split()),
             "noise": _number(self.noise),

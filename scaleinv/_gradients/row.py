@@ -1,8 +1,9 @@
 """The gradients of one tensor, compared."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -20,7 +21,7 @@ class ComparedGradient:
             both), "only_a" and "only_b" (none, or zeros, in the other), "not_finite".
         factor: norm of b over norm of a, with the sign of the cosine: 1/factor where a and b change places.
         cosine: of the angle between them.
-        rest: norm of b − factor·a over that of b.
+        rest: the share of b that no multiple of a is: the norm of b less its projection on a, over that of b.
         rms_a, rms_b: of the two gradients, unit L W⁻¹; NaN without one, infinite with a NaN in it.
 
     >>> import torch
@@ -54,6 +55,35 @@ class ComparedGradient:
         """The norm of the gradient in b."""
         return self.rms_b * math.sqrt(self.size)
 
+    def distance(self, factor: float) -> float:
+        """The norm of b − factor·a."""
+        return math.hypot(self.norm_b * self.rest, self.cosine * self.norm_b - factor * self.norm_a)
+
+
+class Together(NamedTuple):
+    """``factor``, ``cosine`` and ``rest`` of all tensors as one vector; NaN without one that has a gradient in both."""
+
+    factor: float
+    cosine: float
+    rest: float
+
+
+def together(rows: Sequence[ComparedGradient]) -> Together:
+    """Those of the tensors that have a gradient in both.
+
+    >>> import torch
+    >>> from scaleinv._gradients.row import compare_tensors, together
+    >>> together([compare_tensors("v", torch.tensor([3.0, 4.0]), torch.tensor([6.0, 8.0]))])
+    Together(factor=2.0, cosine=1.0, rest=0.0)
+    """
+    both = [row for row in rows if not math.isnan(row.factor)]
+    aa, bb = (sum(norm**2 for norm in norms) for norms in ([r.norm_a for r in both], [r.norm_b for r in both]))
+    if not aa or not bb:
+        return Together(math.nan, math.nan, math.nan)
+    ab = sum(row.cosine * row.norm_a * row.norm_b for row in both)
+    rest = math.sqrt(sum(row.distance(ab / aa) ** 2 for row in both) / bb)
+    return Together(math.copysign(math.sqrt(bb / aa), ab), max(-1.0, min(1.0, ab / math.sqrt(aa * bb))), rest)
+
 
 def compare_tensors(name: str, a: Tensor | None, b: Tensor | None) -> ComparedGradient:
     """Compare two gradients of one shape; None stands for no gradient.
@@ -64,7 +94,7 @@ def compare_tensors(name: str, a: Tensor | None, b: Tensor | None) -> ComparedGr
     >>> from scaleinv._gradients.row import compare_tensors
     >>> row = compare_tensors("w", torch.tensor([1.0, 0.0]), torch.tensor([0.0, -3.0]))
     >>> row.factor, row.cosine, round(row.rest, 3)
-    (3.0, 0.0, 1.414)
+    (3.0, 0.0, 1.0)
     """
     present = a if a is not None else b
     assert present is not None
@@ -82,7 +112,7 @@ def compare_tensors(name: str, a: Tensor | None, b: Tensor | None) -> ComparedGr
     norms = math.sqrt(aa) * math.sqrt(bb)
     cosine = max(-1.0, min(1.0, ab / norms))
     factor = math.copysign(math.sqrt(bb) / math.sqrt(aa), ab)
-    rest = sum(float((y - factor * x).square().sum()) for x, y in _blocks(a, b))
+    rest = sum(_square(y - ab / aa * x) for x, y in _blocks(a, b))
     return ComparedGradient(name, shape, "unequal", factor, cosine, math.sqrt(rest / bb), **sizes)
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from scaleinv import changes
 from scaleinv._audit import brief_names
 from scaleinv._gradients.factors import factor_text, nearest_simple
-from scaleinv._gradients.row import ComparedGradient
+from scaleinv._gradients.row import ComparedGradient, Together, together
 from scaleinv._report import percent
 from scaleinv.changes import Change
 
@@ -97,7 +97,7 @@ def judge(rows: Rows, precision: Precision) -> tuple[list[ComparedGradient], Ver
 
 def _with_status(rows: Rows, precision: Precision) -> list[ComparedGradient]:
     both = [row for row in rows if row.status == "unequal"]
-    overall, size = _overall(both), math.sqrt(sum(row.norm_b**2 for row in both))
+    overall, size = together(both).factor, math.sqrt(sum(row.norm_b**2 for row in both))
     fitting = [row.factor for row in both if row.size >= _FEWEST and row.rest <= precision.tolerance]
     candidates = [factor for factor, _ in _clusters(fitting, precision.tolerance)] or [overall]
 
@@ -106,27 +106,12 @@ def _with_status(rows: Rows, precision: Precision) -> list[ComparedGradient]:
             return row.status
         if row.rest <= precision.tolerance and row.size >= _FEWEST:
             return "factor"
-        if any(_distance(row, factor) <= precision.tolerance * row.norm_b for factor in candidates):
+        if any(row.distance(factor) <= precision.tolerance * row.norm_b for factor in candidates):
             return "factor"
-        hidden = _distance(row, overall) <= _ROUNDING * precision.gap * size
+        hidden = row.distance(overall) <= _ROUNDING * precision.gap * size
         return "too_small" if hidden else "unequal"
 
     return [replace(row, status=status(row)) for row in rows]
-
-
-def _overall(rows: Rows) -> float:
-    """The factor of all tensors together, with the sign of their cosine."""
-    aa, bb = (sum(norm**2 for norm in norms) for norms in ([r.norm_a for r in rows], [r.norm_b for r in rows]))
-    ab = sum(row.cosine * row.norm_a * row.norm_b for row in rows)
-    return math.copysign(math.sqrt(bb / aa), ab) if aa and bb else math.nan
-
-
-def _distance(row: ComparedGradient, factor: float) -> float:
-    """The norm of b − factor·a."""
-    square = (row.norm_b * row.rest) ** 2 + 2 * (row.factor - factor) * row.norm_a * (
-        row.cosine * row.norm_b - row.factor * row.norm_a
-    )
-    return math.sqrt(max(square + ((row.factor - factor) * row.norm_a) ** 2, 0.0))
 
 
 def _clusters(factors: Sequence[float], tolerance: float) -> list[tuple[float, int]]:
@@ -149,47 +134,48 @@ def _of_compared(rows: Rows, precision: Precision) -> Verdict:
         return Verdict("missing", _none_in_common(rows))
     fitting = [row for row in both if row.status == "factor"]
     unequal = [row for row in both if row.status == "unequal"]
-    overall, size = _overall(both), math.sqrt(sum(row.norm_b**2 for row in both))
+    overall = together(both)
     clusters = _clusters([row.factor for row in fitting], precision.tolerance)
     if unequal or not clusters:
-        rest = math.sqrt(sum(_distance(row, overall) ** 2 for row in both)) / size
-        return _no_factor(both, unequal or both, (overall, rest), precision)
+        return _no_factor(both, unequal or both, overall, precision)
     if len(clusters) > 1:
         return _several_factors(fitting, [factor for factor, _ in clusters], precision)
     missing = [row for row in rows if row.status in ("only_a", "only_b")]
-    rest = math.sqrt(sum((row.rest * row.norm_b) ** 2 for row in fitting)) / size
-    verdict = _one_factor(overall, rest, sum(row.size for row in fitting), precision)
+    verdict = _one_factor(both, overall.factor, precision)
     if missing:
         text = f"{verdict.text}, where both have a gradient, but {len(missing)} of {len(rows)} have it in one only"
         return replace(verdict, kind="missing", text=text, change=None)
     return verdict
 
 
-def _one_factor(factor: float, rest: float, coordinates: int, precision: Precision) -> Verdict:
-    error = 4 * rest / math.sqrt(min(coordinates, 10_000)) + precision.gap / 64
-    exact = math.copysign(nearest_simple(abs(factor), error, precision.gap), factor)
-    within = f", {_within(rest)}" if rest else ""
+def _one_factor(both: Rows, factor: float, precision: Precision) -> Verdict:
+    fitting = [row for row in both if row.status == "factor"]
+    size = math.sqrt(sum(row.norm_b**2 for row in both))
+    rest = math.sqrt(sum((row.rest * row.norm_b) ** 2 for row in fitting)) / size
+    error = 4 * rest / math.sqrt(min(sum(row.size for row in fitting), 10_000)) + precision.gap / 64
     if abs(factor - 1) <= max(rest, _ROUNDING * precision.gap):
-        agree = f"the gradients agree{within or ', bit for bit'}"
-        return Verdict("equal", agree, 1.0, changes.loss_times(1.0))
-    text = f"b is {factor_text(exact)} × a in every tensor{within}"
+        same = all(row.factor == 1 and row.rest == 0 for row in both)
+        within = "bit for bit" if same else _within(max(rest, abs(factor - 1)))
+        return Verdict("equal", f"the gradients agree, {within}", 1.0, changes.loss_times(1.0))
+    exact = math.copysign(nearest_simple(abs(factor), error, precision.gap), factor)
+    text = f"b is {factor_text(exact)} × a in every tensor{f', {_within(rest)}' if rest else ''}"
     if factor < 0:
-        return Verdict(
-            "sign", text, exact, notes=("The sign is another: one of the two ascends (a missing minus, maximize).",)
-        )
+        note = "The sign is another: one of the two ascends (a missing minus, maximize)."
+        return Verdict("sign", text, exact, notes=(note,))
     return Verdict("factor", text, exact, changes.loss_times(exact), notes=(_what_has_such_a(exact),))
 
 
 def _what_has_such_a(factor: float) -> str:
     larger, other = ("b", "a") if factor > 1 else ("a", "b")
     times = max(factor, 1 / factor)
+    times = float(round(times)) if math.isclose(times, round(times), rel_tol=1e-12) else times
     if times >= _LOSS_SCALE and math.log2(times).is_integer():
         power = f"2^{int(math.log2(times))}"
         return f"{power} is a loss scale's: in {larger} gradients are not unscaled yet (scaler.unscale_)."
     remedy = f"b's loss × {factor_text(1 / factor)} has a's gradients."
     if times.is_integer():
-        counted = f"{times:.0f} examples, tokens, accumulated pieces or processes"
-        return f"{larger} has a sum where {other} has a mean, over {counted}. {remedy}"
+        of_what = "the number of examples, tokens, accumulated pieces or processes"
+        return f"{other} divides by {times:.0f} once more than {larger}: {of_what}, or a weight. {remedy}"
     return f"The loss is divided by another number, of tokens or examples, or has a weight. {remedy}"
 
 
@@ -209,17 +195,13 @@ def _several_factors(rows: Rows, factors: Sequence[float], precision: Precision)
     )
 
 
-def _no_factor(both: Rows, unequal: Rows, fit: tuple[float, float], precision: Precision) -> Verdict:
-    overall, rest = fit
-    norms = [
-        math.sqrt(sum(norm**2 for norm in norms)) for norms in ([r.norm_a for r in both], [r.norm_b for r in both])
-    ]
-    cosine = sum(row.cosine * row.norm_a * row.norm_b for row in both) / (norms[0] * norms[1])
-    size = f"cosine {cosine:.4g}, b is {factor_text(abs(overall))} times as long"
+def _no_factor(both: Rows, unequal: Rows, overall: Together, precision: Precision) -> Verdict:
+    rest = overall.rest
+    size = f"cosine {overall.cosine:.4g}, b is {factor_text(abs(overall.factor))} times as long"
     if precision.noise >= _EXPLAINS * rest:
         return _random(size, rest, precision)
     if not precision.known and max(rest, *(row.rest for row in both)) <= _BFLOAT16:
-        return _unclear(overall, rest)
+        return _unclear(overall.factor, rest)
     of = "" if len(unequal) == len(both) else f" in {len(unequal)} of {len(both)} tensors, {_names(unequal)}"
     text = f"no factor makes a into b{of}: {size}, and {percent(rest)} of b is not along a"
     causes = ["examples are weighted unequally, as in a mean of means over pieces with other numbers of tokens"]
@@ -232,7 +214,9 @@ def _no_factor(both: Rows, unequal: Rows, fit: tuple[float, float], precision: P
         notes.append("So small a difference may be rounding that has grown: float64 shows whether it is.")
     if not math.isnan(precision.noise):
         again = "run again with other random numbers" if precision.drawn else "run again"
-        notes.append(f"a agrees with itself, {again}, {_within(precision.noise) or 'bit for bit'}.")
+        notes.append(
+            f"a agrees with itself, {again}, {_within(precision.noise) if precision.noise else 'bit for bit'}."
+        )
     return Verdict("unequal", text, notes=tuple(notes))
 
 
@@ -255,7 +239,7 @@ def _unclear(overall: float, rest: float) -> Verdict:
 
 
 def _within(rest: float) -> str:
-    return f"to within {rest:.0e}" if rest else ""
+    return f"to within {rest:.0e}"
 
 
 # Notes on the other tensors.

@@ -67,6 +67,21 @@ SABOTAGES = [
         {"loss=4.0, **as_before": "loss=8.0, **as_before", "loss=4.0, **given": "loss=8.0, **given"},
     ),
     (
+        ["8.12 sums over all", "8.12 divided once"],
+        "each part by its own number of characters, and by half the number of pieces",
+        {
+            "total(r) / size(), PIECES": "total(r) / size(r), PIECES",
+            "2 * total(r) / size(), HALVES": "2 * total(r) / size(r), HALVES",
+            "total(r) / size() / 4, PIECES": "total(r) / size() / 2, PIECES",
+        },
+    ),
+    (
+        ["8.12 mean of means"],
+        "texts of one length",
+        {"4 * torch.arange(1, len(text) + 1, device": "torch.full((len(text),), 32, device"},
+    ),
+    (["8.12 a term", "8.12 the sum of"], "the term is not averaged once more", {"log_z / processes": "log_z"}),
+    (
         ["8.13", "8.14 no decay"],
         "one threshold for SGD, and an eps that matters",
         {

@@ -112,7 +112,18 @@ def test_no_factor_has_its_cosine_and_rest():
     (row,) = result.rows
     assert (result.kind, row.status, result.change) == ("unequal", "unequal", None)
     assert row.cosine == pytest.approx(0.5**0.5) and row.factor == pytest.approx(2**0.5)
-    assert row.rest == pytest.approx((2 - 2**0.5) ** 0.5)  # of two vectors of one length at 45 degrees
+    assert row.rest == pytest.approx(0.5**0.5) and result.rest == row.rest and result.cosine == row.cosine
+
+
+def test_the_tensors_together_are_one_vector():
+    a, b = gradient(), gradient(seed=7)
+    x, y = (torch.cat([value.flatten() for value in each.values()]).double() for each in (a, b))
+    result = compare_gradients(a, b)
+    assert result.cosine == pytest.approx((x @ y / x.norm() / y.norm()).item())
+    assert result.rest == pytest.approx(((y - (x @ y) / (x @ x) * x).norm() / y.norm()).item())
+    for row in result.rows:
+        other = (b[row.parameter].double() - 2.5 * a[row.parameter].double()).norm().item()
+        assert row.distance(2.5) == pytest.approx(other)
 
 
 def test_one_tensor_without_a_factor_is_enough():
@@ -229,7 +240,7 @@ def test_accumulation_right_not_divided_and_a_mean_of_means():
     means = accumulate(4, lambda x, y: loss(x, y) / 4, x, y)
     results = [compare_gradients(whole, step, model) for step in (right, summed, means)]
     assert [result.kind for result in results] == ["equal", "factor", "unequal"]
-    assert results[1].factor == 4 and "b has a sum where a has a mean, over 4 examples" in str(results[1])
+    assert results[1].factor == 4 and "a divides by 4 once more than b" in str(results[1])
     assert "examples are weighted unequally" in str(results[2]) and results[2].noise == 0
 
 
@@ -452,3 +463,8 @@ def test_what_an_optimizer_sees_of_a_factor(optimizer, words):
     result = compare_gradients(a, times(4.0, a), optimizer=optimizer)
     assert words in " ".join(result.seen.split())
     assert compare_gradients(a, a, optimizer=optimizer).seen == ""
+
+
+def test_numbers_that_differ_in_the_last_digit_are_not_the_same_bit_for_bit():
+    a, b = torch.tensor(1.0), torch.tensor(1.0 + 2**-23)
+    assert str(compare_gradients({"w": a}, {"w": b})) == "the gradients agree, to within 1e-07"

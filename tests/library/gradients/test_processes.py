@@ -63,7 +63,7 @@ def outcome(tmp_path_factory):
 def test_the_world_size_mistake_and_unequal_weights(outcome):
     own, half, right = outcome[0].values()
     assert own.kind == "unequal" and "examples are weighted unequally" in str(own)
-    assert (half.kind, half.factor) == ("factor", 0.5) and "over 2 examples, tokens" in str(half)
+    assert (half.kind, half.factor) == ("factor", 0.5) and "b divides by 2 once more than a" in str(half)
     assert "AdamW does not see it but for eps and max_norm" in str(half)
     assert right.kind == "equal"
 
