@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         optimizers,
         recorder,
         reparam,
+        testing,
         units,
     )
     from scaleinv._audit import Audit, Comparison, audit, compare
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from scaleinv._infer import InferredUnits, infer_units
     from scaleinv._sweep import sweep
     from scaleinv._switch import Switch, switch_optimizer
+    from scaleinv._symmetry import Symmetries, symmetries_of
     from scaleinv.changes import Change
     from scaleinv.known_optimizers import UNITS, units_of
     from scaleinv.measure import relative_change, relative_distance, ulp_distance
@@ -56,6 +58,7 @@ _HOMES = {  # public name -> the module it is defined in
     "InferredUnits": "_infer",
     "Recorder": "recorder",
     "Switch": "_switch",
+    "Symmetries": "_symmetry",
     "Unit": "units",
     "Units": "units",
     "audit": "_audit",
@@ -72,6 +75,7 @@ _HOMES = {  # public name -> the module it is defined in
     "scale_parameters": "reparam",
     "sweep": "_sweep",
     "switch_optimizer": "_switch",
+    "symmetries_of": "_symmetry",
     "ulp_distance": "measure",
     "units_of": "known_optimizers",
     "unscale_parameters": "reparam",
@@ -86,6 +90,7 @@ __all__ = [
     "InferredUnits",
     "Recorder",
     "Switch",
+    "Symmetries",
     "Unit",
     "Units",
     "atlas",
@@ -113,6 +118,8 @@ __all__ = [
     "scale_parameters",
     "sweep",
     "switch_optimizer",
+    "symmetries_of",
+    "testing",
     "ulp_distance",
     "units",
     "units_of",

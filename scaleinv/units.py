@@ -11,6 +11,7 @@ w'(t) = k·w(t) at every step, up to rounding, and bit for bit when c and k are 
 """
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -20,6 +21,13 @@ from typing import Any, TypeAlias
 from scaleinv._checks import check_scale
 
 _SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+_FROM_SUPERSCRIPT = str.maketrans("⁻⁰¹²³⁴⁵⁶⁷⁸⁹", "-0123456789")
+_FACTOR = re.compile(  # sign, symbol, and its power in one of three ways of writing it
+    r"""\s* ([*·/]?) \s* ([LWG]|1(?!\d)) (?:
+        (⁻?[⁰¹²³⁴⁵⁶⁷⁸⁹]+) | \s* (?:\^|\*\*) \s* (?: (-?\d+) | \( \s* (-?\d+ (?:\s*/\s*[1-9]\d*)?) \s* \) )
+    )?""",
+    re.VERBOSE,
+)
 _Number: TypeAlias = int | float | Fraction
 
 
@@ -47,6 +55,33 @@ class Unit:
     def __init__(self, loss: _Number = 0, weight: _Number = 0) -> None:
         object.__setattr__(self, "loss", _exponent("loss", loss))
         object.__setattr__(self, "weight", _exponent("weight", weight))
+
+    @classmethod
+    def parse(cls, text: str) -> "Unit":
+        """Read a unit as it is printed, or as it is typed: ``L W⁻¹``, ``L W^-1``, ``L/W``, ``W**2 / L``, ``1``.
+
+        A factor is L, W, G (a gradient, L/W) or 1, perhaps with a power such as ``^2``, ``**-1`` or ``^(1/2)``.  They
+        stand side by side, or with ``*`` or ``·`` between them; after ``/`` comes one by which is divided.
+
+        Raises:
+            TypeError: if ``text`` is not a text.
+            ValueError: if it is not a unit.
+
+        >>> from scaleinv import Unit
+        >>> Unit.parse("L/W"), Unit.parse("W**2 / L"), Unit.parse("L^(-1/2) W^(3/2)"), Unit.parse("1")
+        (L W⁻¹, L⁻¹ W², L^(-1/2) W^(3/2), 1)
+        """
+        if not isinstance(text, str):
+            raise TypeError(f"text={text!r} is not a text; pass one such as 'L W^-1'")
+        factors = _FACTOR.findall(text)
+        if not text.strip() or _FACTOR.sub("", text).strip() or factors[0][0]:
+            raise ValueError(f"{text!r} is not a unit; write one such as 'L W⁻¹', 'L W^-1', 'L/W' or '1'")
+        unit = ONE
+        for sign, symbol, *powers in factors:
+            power = "".join(powers).translate(_FROM_SUPERSCRIPT).replace(" ", "")
+            factor = _SYMBOLS[symbol] ** Fraction(power or 1)
+            unit = unit / factor if sign == "/" else unit * factor
+        return unit
 
     def __mul__(self, other: "Unit") -> "Unit":
         if not isinstance(other, Unit):
@@ -123,6 +158,8 @@ ONE = Unit()  # a pure number
 L = Unit(loss=1)
 W = Unit(weight=1)
 G = L / W  # a gradient
+
+_SYMBOLS = {"L": L, "W": W, "G": G, "1": ONE}
 
 HyperparameterUnit: TypeAlias = Unit | tuple[Unit | None, ...] | None
 

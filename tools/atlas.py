@@ -1,10 +1,10 @@
-"""Measure the units of every optimizer of several packages, and store them in scaleinv/atlas/atlas.json.
+"""Measure units and symmetries of every optimizer of several packages, and store them in scaleinv/atlas/atlas.json.
 
     python tools/atlas.py                     # all of them
     python tools/atlas.py MADGRAD Kate        # these, printed and not stored
 
-``scaleinv.infer_units`` does the same for all of them; what some need beyond their defaults, and how some have to be
-called, is listed below.
+``scaleinv.infer_units`` and ``symmetries_of`` do the same for all of them; what some need beyond their defaults, and
+how some have to be called, is listed below.
 """
 
 import contextlib
@@ -189,14 +189,15 @@ def class_of(module, name):
 
 
 def measure(module, name):
-    """One line of the atlas: the result of ``infer_units``, or why it could not run, as plain numbers and strings."""
+    """One line of the atlas: what was measured, or why it could not be, as plain numbers and strings."""
     cls = class_of(module, name)
     hyperparameters = HYPERPARAMETERS.get((module, name), {})
-    line = {"module": module, "name": name, "given": hyperparameters}
+    line = {"module": module, "name": name, "given": hyperparameters, "symmetry": {}}
     with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
             factory = FACTORIES[module, name](cls) if (module, name) in FACTORIES else cls
+            line["symmetry"] = symmetry(factory, hyperparameters)
             result = scaleinv.infer_units(factory, hyperparameters)
         except Exception as error:
             return line | {"floats": [], "verdict": "not run", "reason": f"{type(error).__name__}: {error}"}
@@ -223,6 +224,18 @@ def fixed_decay(factory, hyperparameters):
     names = inspect.signature(factory).parameters
     flags = {name: True for name in ("weight_decouple", "fixed_decay") if name in names}
     return measured_decay(factory, hyperparameters | flags) if "fixed_decay" in flags else None
+
+
+def symmetry(factory, hyperparameters):
+    """The result of ``symmetries_of``, or why it could not run."""
+    try:
+        result = scaleinv.symmetries_of(factory, hyperparameters).as_dict()
+    except Exception as error:
+        return {"reason": f"{type(error).__name__}: {error}"}
+    shares = {
+        kind: {part: float(f"{share:.1e}") for part, share in result[kind].items()} for kind in ("scaled", "rotated")
+    }
+    return {"scales": result["scales"], "rotations": result["rotations"], **shares}
 
 
 def exponents(unit):

@@ -9,6 +9,7 @@ from scaleinv._cli.outcome import Outcome
 from scaleinv._cli.units_command import measure
 from scaleinv._cli.words import check_names, import_optimizer, parse_hyperparameters
 from scaleinv._convert import convert_report
+from scaleinv._infer import infer_units
 from scaleinv.known_optimizers import UNITS
 
 CHANGES = {  # function of scaleinv.changes -> an example of its option
@@ -38,7 +39,7 @@ def convert_outcome(path: str, words: Sequence[str]) -> Outcome:
     if len(given) != 1:
         raise ValueError(f"{len(given) or 'no'} changes are given; give one, as in {EXAMPLES}")
     change = _change(given[0], options[given[0]])
-    known = optimizer if optimizer in UNITS else measure(path, hyperparameters)
+    known = optimizer if optimizer in UNITS else measure(path, hyperparameters, infer_units)
     return Outcome(convert_report(known, hyperparameters, change))
 
 

@@ -8,6 +8,7 @@ from scaleinv._cli.outcome import Outcome
 from scaleinv._cli.units_command import measure
 from scaleinv._cli.words import import_optimizer
 from scaleinv._gradients import compare_gradients
+from scaleinv._infer import infer_units
 from scaleinv.known_optimizers import UNITS
 
 
@@ -18,7 +19,7 @@ def gradients_outcome(options: argparse.Namespace, rest: Sequence[str]) -> Outco
     optimizer = None
     if options.optimizer is not None:
         known = import_optimizer(options.optimizer)
-        optimizer = known if known in UNITS else measure(options.optimizer, {})
+        optimizer = known if known in UNITS else measure(options.optimizer, {}, infer_units)
     result = compare_gradients(options.a, options.b, optimizer=optimizer, tolerance=options.tolerance)
     text = json.dumps(result.as_dict(), indent=1, ensure_ascii=False, allow_nan=False) if options.json else ""
     return Outcome(text or result.report(), int(options.fail and result.kind != "equal"))

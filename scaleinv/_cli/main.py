@@ -12,10 +12,12 @@ from scaleinv._cli.outcome import Outcome
 from scaleinv._version import __version__
 
 DESCRIPTION = """\
-Measure an optimizer's units, convert its settings after a change, audit a saved training, or compare two gradients.
+Measure an optimizer's units or symmetries, convert its settings after a change, audit a saved training, or compare two
+gradients.
 
 {prog} units torch.optim.AdamW --lr 1e-3 --betas 0.9,0.95
-{prog} units mypackage.MyOptimizer --lr 1e-3 --nesterov
+{prog} units mypackage.MyOptimizer --lr 1e-3 --nesterov --expect lr=W --expect eps=L/W
+{prog} symmetry torch.optim.Muon --expect scales=tensor --expect rotations=rows,columns
 {prog} convert torch.optim.AdamW --lr 1e-3 --loss-times 8
 {prog} convert torch.optim.AdamW --lr 1e-3 --lora-alpha 16,64
 {prog} audit MODEL.pt OPTIMIZER.pt --optimizer torch.optim.AdamW
@@ -46,13 +48,15 @@ gradients reads two files, each of a dict from names to the gradients of one ste
   torch.save({{name: p.grad for name, p in model.named_parameters()}}, "A.pt")
 """
 USAGES = {
-    "units": "{prog} units OPTIMIZER [--HYPERPARAMETER VALUE ...]",
+    "units": "{prog} units OPTIMIZER [--HYPERPARAMETER VALUE ...] [--expect NAME=UNIT ...]",
+    "symmetry": "{prog} symmetry OPTIMIZER [--HYPERPARAMETER VALUE ...] [--expect NAME=VALUE ...] [--json]",
     "convert": "{prog} convert OPTIMIZER [--HYPERPARAMETER VALUE ...] --CHANGE VALUE",
     "audit": "{prog} audit (MODEL.pt OPTIMIZER.pt | CHECKPOINT) --optimizer OPTIMIZER [OPTION ...]",
     "gradients": "{prog} gradients A.pt B.pt [OPTION ...]",
 }
 HELP = {
     "units": "measure an optimizer's units",
+    "symmetry": "measure which factors of the gradient its update does not see, and which rotations it follows",
     "convert": "convert an optimizer's settings after a change",
     "audit": "audit a saved training",
     "gradients": "compare two saved gradients",
@@ -78,8 +82,8 @@ def main(arguments: Sequence[str] | None = None, *, prog: str = "scaleinv") -> i
         prog: what the program is called in usage, help and errors.
 
     Returns:
-        0 after a report; 1 after that of an audit with a finding that ``--fail-on`` names, or of other gradients with
-        ``--fail``; 2 if the command is wrong.
+        0 after a report; 1 after that of an audit with a finding that ``--fail-on`` names, of other gradients with
+        ``--fail``, or of a measurement that is not what ``--expect`` says; 2 if the command is wrong.
 
     Raises:
         SystemExit: after ``--help`` and ``--version``, and for a missing argument or an unknown command.
@@ -120,9 +124,13 @@ def _parser(prog: str) -> argparse.ArgumentParser:
         command: subparsers.add_parser(command, help=text, prog=prog, usage=usages[command], **layout)
         for command, text in HELP.items()
     }
-    for command in ("units", "convert"):
+    for command in ("units", "symmetry", "convert"):
         text = "package.module.Name of a class, or of a function that makes an optimizer"
         commands[command].add_argument("optimizer", metavar="OPTIMIZER", help=text)
+    for command, what in {"units": "NAME=UNIT", "symmetry": "scales=WORD or rotations=WORD"}.items():
+        text = "exit with 1 if another one is measured; repeat it for each"
+        commands[command].add_argument("--expect", metavar=what, action="append", default=[], help=text)
+    commands["symmetry"].add_argument("--json", action="store_true", help="print one JSON document instead of a report")
     _add_audit_arguments(commands["audit"])
     _add_gradients_arguments(commands["gradients"])
     return parser
@@ -181,7 +189,11 @@ def _outcome(options: argparse.Namespace, words: Sequence[str], rest: Sequence[s
     if options.command == "units":
         from scaleinv._cli.units_command import units_outcome
 
-        return units_outcome(options.optimizer, rest)
+        return units_outcome(options.optimizer, rest, options.expect)
+    if options.command == "symmetry":
+        from scaleinv._cli.symmetry_command import symmetry_outcome
+
+        return symmetry_outcome(options.optimizer, rest, options.expect, options.json)
     from scaleinv._cli.convert_command import convert_outcome
 
     return convert_outcome(options.optimizer, rest)

@@ -34,6 +34,28 @@ def parse_hyperparameters(words: Sequence[str]) -> dict[str, Any]:
     return hyperparameters
 
 
+def parse_expected(words: Sequence[str], example: str) -> dict[str, str]:
+    """Read ``lr=W`` and others, each the value of an option ``--expect``, as a dict.
+
+    Raises:
+        ValueError: if there is no ``=``, or a name is given twice.
+
+    >>> from scaleinv._cli.words import parse_expected
+    >>> parse_expected(["lr=W", "eps=L W^-1"], "lr=W")
+    {'lr': 'W', 'eps': 'L W^-1'}
+    """
+    expected: dict[str, str] = {}
+    for word in words:
+        name, equals, value = word.partition("=")
+        name = name.strip().replace("-", "_")
+        if not equals or not name:
+            raise ValueError(f"--expect {word!r} is not NAME=VALUE; give one as in --expect {example}")
+        if name in expected:
+            raise ValueError(f"--expect {name} is given twice")
+        expected[name] = value.strip()
+    return expected
+
+
 def _split_at_equals(words: Sequence[str]) -> Iterator[str]:
     for word in words:
         yield from word.split("=", 1) if word.startswith("--") else [word]

@@ -83,7 +83,8 @@ class _Probe:
             changed: hyperparameters.
         """
         back = _Back(self.runner.setup.problem.start.values(), at_first)
-        runner = Runner(self.runner.factory, self.runner.setup._replace(pull=pull), steps=2)
+        problem = self.runner.setup.problem.pulled(pull) if pull else self.runner.setup.problem
+        runner = Runner(self.runner.factory, self.runner.setup._replace(problem=problem), steps=2)
         trajectory = runner.changed_midway({**self.values, **changed}, back)
         if trajectory is None or back.end is None or not trajectory.isfinite().all():
             return None

@@ -75,7 +75,7 @@ def infer_units(factory: Factory, hyperparameters: Mapping[str, Any] = DEFAULTS)
     >>> units.verdict, units.hyperparameters["lr"], units.hyperparameters["momentum"]
     ('bitwise', L⁻¹ W², 1)
     """
-    _check(factory, hyperparameters)
+    check_factory(factory, hyperparameters)
     values, defaults = values_of(factory, hyperparameters)
     name = getattr(factory, "__name__", repr(factory))
     with _bar(name) as bar, isolated(), warnings.catch_warnings():
@@ -94,7 +94,8 @@ def _bar(name: str) -> tqdm:
     return tqdm(desc=f"infer_units({name})", unit=" runs", delay=1, leave=False, disable=None)
 
 
-def _check(factory: Factory, hyperparameters: Mapping[str, Any]) -> None:
+def check_factory(factory: Factory, hyperparameters: Mapping[str, Any]) -> None:
+    """Raise the errors of a factory that cannot be called, and of hyperparameters that are no finite values by name."""
     if not callable(factory):
         raise TypeError(f"factory={factory!r} cannot be called; pass an optimizer class or a function that makes one")
     if not isinstance(hyperparameters, Mapping):

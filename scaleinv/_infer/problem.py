@@ -1,9 +1,9 @@
-"""Small smooth problems to train: a matrix and a vector or, to verify units, a parameter of another kind."""
+"""Small problems to train: smooth ones of a matrix and a vector or, to verify units, of a parameter of another kind."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -14,34 +14,38 @@ STEPS = 8  # of a run: enough to leave RAdam's first five, few enough that all r
 LONG = 100  # steps of the longer run, which shows what changes later, such as the end of a warm-up
 
 
+class Evaluation(NamedTuple):
+    """The loss, computed when it is asked for, and the gradient of each parameter."""
+
+    loss: Callable[[], Tensor]
+    gradients: tuple[Tensor, ...]
+
+
 @dataclass(frozen=True)
 class Problem:
     """What is trained.
 
-    The loss is the mean of √(1+e²) + e²/20 over the entries of the error e, which is linear in the parameters.
-
     Attributes:
         start: name → the parameter's start, in float64.
         batches: the data of every step.
-        error: (parameters, batch) → the error.
-        gradients: (∂loss/∂error, batch) → the gradient of each parameter.
+        evaluate: (parameters, batch) → the loss and its gradients.
         groups: whether each parameter has a group of its own, of a smaller lr than the one before.
     """
 
     start: dict[str, Tensor]
     batches: list[Any]
-    error: Callable[[list[Tensor], Any], Tensor]
-    gradients: Callable[[Tensor, Any], tuple[Tensor, ...]]
+    evaluate: Callable[[list[Tensor], Any], Evaluation]
     groups: bool = False
 
     def pulled(self, share: float) -> "Problem":
         """The problem with a multiple of the start added to the gradients."""
 
-        def gradients(slope: Tensor, batch: Any) -> tuple[Tensor, ...]:
-            parts = zip(self.gradients(slope, batch), self.start.values(), strict=False)
-            return tuple(gradient + (share * w).to(gradient.dtype) for gradient, w in parts)
+        def evaluate(parameters: list[Tensor], batch: Any) -> Evaluation:
+            loss, gradients = self.evaluate(parameters, batch)
+            parts = zip(gradients, self.start.values(), strict=False)
+            return Evaluation(loss, tuple(gradient + (share * w).to(gradient.dtype) for gradient, w in parts))
 
-        return replace(self, gradients=gradients)
+        return replace(self, evaluate=evaluate)
 
 
 @cache
@@ -58,7 +62,7 @@ def linear(matrix_only: bool) -> Problem:
     def gradients(slope: Tensor, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, ...]:
         return slope.T @ batch[0], slope.sum(0)
 
-    return Problem(start, batches, error, gradients)
+    return Problem(start, batches, _smooth(error, gradients))
 
 
 @cache
@@ -79,7 +83,24 @@ def elementwise(name: str) -> Problem:
     def gradients(slope: Tensor, batch: Tensor) -> tuple[Tensor, ...]:
         return tuple(mask.to(batch.dtype) * slope for _ in start)
 
-    return Problem(start, batches, error, gradients, kind.groups)
+    return Problem(start, batches, _smooth(error, gradients), kind.groups)
+
+
+def _smooth(
+    error: Callable[[list[Tensor], Any], Tensor], gradients: Callable[[Tensor, Any], tuple[Tensor, ...]]
+) -> Callable[[list[Tensor], Any], Evaluation]:
+    """The mean of √(1+e²) + e²/20 over the entries of the error e, which is linear in the parameters.
+
+    ``gradients`` are those of the parameters, from the slope ∂loss/∂e and the batch.
+    """
+
+    def evaluate(parameters: list[Tensor], batch: Any) -> Evaluation:
+        e = error(parameters, batch)
+        root = (1 + e**2).sqrt()
+        slope = (e / root + 0.1 * e) * (1 / e.numel())
+        return Evaluation(lambda: (root + 0.05 * e**2).mean(), gradients(slope, batch))
+
+    return evaluate
 
 
 def _normals() -> Callable[..., Tensor]:

@@ -12,7 +12,7 @@ from scaleinv._entries import entries, get_entry, with_entry
 from scaleinv._hyperparameters import Factory, Values
 from scaleinv._infer.deviation import COARSE, Deviation, apart, moves
 from scaleinv._infer.precision import LowPrecisionWatch, in_float64
-from scaleinv._infer.problem import LONG, STEPS
+from scaleinv._infer.problem import LONG, STEPS, Problem, elementwise, linear
 from scaleinv._infer.training import KINDS, Interface, Midway, Run, Scale, Setup, run
 from scaleinv.units import Unit
 
@@ -95,7 +95,11 @@ class Runner:
 
     def on(self, kind: str) -> "Runner":
         """Runs of a parameter of another kind, in the same precision."""
-        return self._other(self.setup._replace(kind=kind), "kind", kind)
+        return self._other(self.setup._replace(problem=elementwise(kind)), "kind", kind)
+
+    def training(self, problem: Problem) -> "Runner":
+        """Runs of another problem, in the same precision."""
+        return Runner(self.factory, self.setup._replace(problem=problem), self.steps, self.each_run)
 
     def _other(self, setup: Setup, *key: Any) -> "Runner":
         if key not in self._others:
@@ -138,7 +142,17 @@ class RescaledRuns(NamedTuple):
         return worst
 
 
-def runner_of(factory: Factory, values: Values, each_run: Callable[[], Any] = lambda: None) -> Runner:
+def smooth_problem(interface: Interface) -> Problem:
+    """The problem by which units are measured, for optimizers with this interface."""
+    return linear(matrix_only=interface.kind in ("matrix", "sparse"))
+
+
+def runner_of(
+    factory: Factory,
+    values: Values,
+    each_run: Callable[[], Any] = lambda: None,
+    problem_for: Callable[[Interface], Problem] = smooth_problem,
+) -> Runner:
     """A runner by the first interface that the optimizer has, for as many steps as it takes to move.
 
     Raises:
@@ -150,7 +164,7 @@ def runner_of(factory: Factory, values: Values, each_run: Callable[[], Any] = la
         *(Interface(kind, closure, False, torch.float32) for kind, closure in product(KINDS, (False, True))),
     ]
     for interface in interfaces:
-        runner = Runner(factory, Setup(interface), each_run=each_run)
+        runner = Runner(factory, Setup(interface, problem_for(interface)), each_run=each_run)
         try:
             trajectory = runner.run(values).trajectory
             if not trajectory.isfinite().all():

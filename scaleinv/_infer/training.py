@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from scaleinv._infer.precision import Precision, in_float64
-from scaleinv._infer.problem import Problem, elementwise, linear
+from scaleinv._infer.problem import Problem
 from scaleinv._threads import threads
 
 KINDS = ("dense", "matrix", "sparse", "graph", "named", "model")
@@ -47,20 +47,13 @@ class Setup(NamedTuple):
 
     Attributes:
         interface: of the optimizer.
-        kind: of the parameters: one of ``scaleinv._kinds.KINDS``, or "" for those of ``linear``.
+        problem: what it trains.
         precision: in which it is run.
-        pull: this multiple of the start is added to the gradients.
     """
 
     interface: Interface
-    kind: str = ""
+    problem: Problem
     precision: Precision = nullcontext
-    pull: float = 0.0
-
-    @property
-    def problem(self) -> Problem:
-        problem = elementwise(self.kind) if self.kind else linear(self.interface.kind in ("matrix", "sparse"))
-        return problem.pulled(self.pull) if self.pull else problem
 
 
 class Scale(NamedTuple):
@@ -121,10 +114,7 @@ class _Training:
         """What the factory takes for the parameters: a list of them, of pairs with their names, or a module."""
         named = dict(zip(self.problem.start, self.parameters, strict=True))
         if self.interface.kind == "model":
-            model = torch.nn.Linear(3, 4)
-            for name, parameter in named.items():
-                setattr(model, name, parameter)
-            return model
+            return _module(named)
         each = list(named.items()) if self.interface.kind == "named" else self.parameters
         return [{"params": [one]} for one in each] if self.problem.groups else each
 
@@ -151,12 +141,11 @@ class _Training:
         with torch.enable_grad() if self.attached else nullcontext():
             weight, loss = self.scale
             unscaled = [(p if self.attached else p.detach()) / weight for p in self.parameters]
-            error = self.problem.error(unscaled, self.batch)
-            root = (1 + error**2).sqrt()
-            slope = (error / root + 0.1 * error) * (loss / weight / error.numel())
-            for p, grad in zip(self.parameters, self.problem.gradients(slope, self.batch), strict=False):
+            evaluation = self.problem.evaluate(unscaled, self.batch)
+            for p, unscaled_grad in zip(self.parameters, evaluation.gradients, strict=False):
+                grad = unscaled_grad * (loss / weight)
                 p.grad = grad.to_sparse() if self.interface.kind == "sparse" else grad
-            return loss * (root + 0.05 * error**2).mean() if self.interface.closure else None
+            return loss * evaluation.loss() if self.interface.closure else None
 
     def record(self) -> None:
         """Note where the parameters are, in the original units."""
@@ -168,6 +157,21 @@ class _Training:
         fewer evaluations, the last point is repeated."""
         points = self.points + self.points[-1:] * (steps + 1 - len(self.points))
         return torch.stack(points[: steps + 1])
+
+
+def _module(named: dict[str, torch.nn.Parameter]) -> torch.nn.Module:
+    """A linear layer with these parameters, or a chain of layers where they have names such as ``0.weight``."""
+    if not any("." in name for name in named):
+        model = torch.nn.Linear(3, 4)
+        for name, parameter in named.items():
+            setattr(model, name, parameter)
+        return model
+    layers = []
+    for parameter in named.values():
+        rows, columns = parameter.shape
+        layers.append(torch.nn.Linear(columns, rows, bias=False))
+        layers[-1].weight = parameter
+    return torch.nn.Sequential(*layers)
 
 
 def _to(dtype: torch.dtype, batch: Any) -> Any:

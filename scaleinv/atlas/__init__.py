@@ -1,4 +1,4 @@
-"""The atlas of units: what ``infer_units`` measured for the optimizers of several packages.
+"""The atlas: what ``infer_units`` and ``symmetries_of`` measured for the optimizers of several packages.
 
 ``tools/atlas.py`` makes the measurements and a test repeats some of them. ``sources.json`` adds what reading the code
 showed: which line makes the units inconsistent, or would.
@@ -40,6 +40,8 @@ def atlas() -> pd.DataFrame:
         - degree: the power of the loss's scale by which a step grows while lr stays the same;
         - L, W: the exponents of the unit of lr, in brackets or not;
         - verdict and residual: how closely a rescaled training agreed;
+        - scales, rotations: the finest factors of the gradient that leave the update alone, and the widest rotations
+          that it goes along with, in the words of ``Symmetries``; "?" if they could not be measured;
         - not_for: the kinds of parameters for which the units do not hold, where it is not all;
         - fault: the line of code that makes the units inconsistent, or would, and what it does.
 
@@ -88,6 +90,7 @@ def _row(line: Mapping[str, Any], source: Mapping[str, str] | None) -> dict[str,
         "W": weight,
         "verdict": VERDICTS[line["verdict"]],
         "residual": line.get("residual"),
+        **{key: line.get("symmetry", {}).get(key, "?") for key in ("scales", "rotations")},
         "not_for": ", ".join(line.get("not_for", {})),
         "fault": f"{source['line']}: {source['says']}" if source else "",
     }

@@ -135,7 +135,7 @@ def save_a_training():
 def test_the_commands_of_a_text_run(path, capsys):
     save_a_training()
     found = list(commands(path.read_text()))
-    assert {words[0] for words in found} == {"units", "convert", "audit", "gradients"}
+    assert {words[0] for words in found} == {"units", "symmetry", "convert", "audit", "gradients"}
     for words in found:
         assert main(words) == 0 and capsys.readouterr().out, words
 

@@ -298,14 +298,14 @@ def test_another_optimizer_that_cannot_be_matched(command, words, expected):
 def test_help_has_an_example_that_works(command, capsys):
     status, out, err = command("")
     assert status == 2 and out == ""
-    for words in ("--help", "units --help", "convert --help"):
+    for words in ("--help", "units --help", "symmetry --help", "convert --help"):
         with pytest.raises(SystemExit) as ended:
             main(words.split())
         text = capsys.readouterr().out
         assert ended.value.code == 0
         assert "scaleinv units OPTIMIZER" in text or "scaleinv convert OPTIMIZER" in text
         examples = [line for line in text.splitlines() if line.startswith("scaleinv") and "torch" in line]
-        assert len(examples) == 6 and not [example for example in examples if example not in err]
+        assert len(examples) == 7 and not [example for example in examples if example not in err]
     for example in examples[:3]:  # the others read files
         assert command(example.removeprefix("scaleinv "))[0] == 0
 

@@ -15,7 +15,7 @@ PACKAGE = ROOT / "scaleinv"
 ROOMS = """
     _version _checks _entries _norms _threads _report _kinds _leaves
     units changes laws measure curves _rule optimizers known_optimizers _hyperparameters
-    _convert _reparam reparam _recording recorder _infer _switch _sweep _audit _gradients
+    _convert _reparam reparam _recording recorder _infer _symmetry testing _switch _sweep _audit _gradients
     integrations atlas _cli __main__ book __init__
 """.split()
 WINGS = {path.parent.name for path in PACKAGE.glob("_*/__init__.py")}

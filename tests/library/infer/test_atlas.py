@@ -63,11 +63,17 @@ def measured_again(key):
     return {name: line[name] for name in EXACT if name in line}, line
 
 
+def words_of(line):
+    """The symmetries of a line in words, or why there are none."""
+    return {name: line["symmetry"][name] for name in ("scales", "rotations", "reason") if name in line["symmetry"]}
+
+
 @pytest.mark.parametrize("key", REPEATED)
 def test_a_new_measurement_gives_the_stored_line(key):
     stored = LINES[key]
     exact, line = measured_again(key)
     assert exact == {name: stored[name] for name in EXACT if name in stored}
+    assert words_of(line) == words_of(stored)
     assert line["inconsistent"].keys() == stored["inconsistent"].keys()
     if stored["verdict"] == "inconsistent":  # the residual depends on rounding
         assert line["residual"] == pytest.approx(stored["residual"], rel=0.5)
@@ -121,6 +127,8 @@ def test_the_table_shows_units_as_text():
     adamw = frame.loc["torch.optim.AdamW"]
     assert (adamw.lr, adamw.eps, adamw.weight_decay) == ("W", "L W⁻¹", "W⁻¹")
     assert (adamw.L, adamw.W, adamw.degree) == (0, 1, "0") and adamw.verdict == "bit for bit"
+    assert (adamw.scales, adamw.rotations) == ("entry", "none")
+    assert list(frame.index[frame.scales == "?"]) == ["pytorch_optimizer.LoRARite"]  # it takes pairs of factors
     radam = frame.loc["torch.optim.RAdam"]
     assert radam.lr == "none" and math.isnan(radam.L) and radam.verdict == "inconsistent" and radam.fault
     laprop = frame.loc["pytorch_optimizer.LaProp"]
