@@ -1,7 +1,8 @@
 """Every claim of the book can fail: for each there is a sabotage of its notebook's own code that makes it fail.
 
-A notebook's cells run once as they are. Before a cell that a sabotage changes first, the run pauses, and the sabotaged
-cells run on from there, in a copy of what the names mean; those of them that the claims need (``slices``).
+A notebook's cells run once as they are, those that a sabotage needs (``slices``). Before a cell that a sabotage changes
+first, the run pauses, and the sabotaged cells run on from there, in a copy of what the names mean; again those that the
+claims need.
 The sabotages are in ``sabotages/``, in a test file named like the notebook without its number; these files import the
 tests at the end of this one.
 
@@ -30,10 +31,24 @@ BOOK = Path(__file__).parents[2] / "book"
 NOTEBOOKS = {path.stem.partition("_")[2]: path.stem for path in sorted(BOOK.glob("*.ipynb"))}
 
 
+def code_cells(name):
+    return [cell for cell in json.loads((BOOK / f"{name}.ipynb").read_text())["cells"] if cell["cell_type"] == "code"]
+
+
 def sources_of(name):
     """The code cells of a notebook."""
-    cells = json.loads((BOOK / f"{name}.ipynb").read_text())["cells"]
-    return ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
+    return ["".join(cell["source"]) for cell in code_cells(name)]
+
+
+def claims_made(name):
+    """Number and statement, and what was measured, of each claim that a notebook's stored outputs show.
+
+    That a run shows the same is another test (nbval).
+    """
+    outputs = [output for cell in code_cells(name) for output in cell["outputs"]]
+    lines = ["".join(output.get("data", {}).get("text/plain", "")) for output in outputs]
+    found = [re.match(r"claim (\S+) \(\w+\): (.*)", line) for line in lines]
+    return [f"{match[1]} {match[2]}" for match in found if match]
 
 
 def stated(source):
@@ -61,15 +76,28 @@ def first_changed(sources, replacements):
 
 
 class Notebook:
-    """The code of a notebook, which has run up to some cell, and a copy of what its names then meant."""
+    """The code of a notebook, which has run up to some cell, and a copy of what its names then meant.
 
-    def __init__(self, name):
+    Args:
+        name: the notebook's file, without its suffix.
+        sabotages: those that will be made, as (claims, meaning, replacements); cells that none of them needs as they
+            are do not run.
+    """
+
+    def __init__(self, name, sabotages):
         self.sources = sources_of(name)
+        self.needed = {i for wanted, _, replacements in sabotages for i in self.before(replacements, wanted)}
         self.namespace = {}  # for all runs: the functions that the notebook defines have this dict as their globals
         self.begin()
 
     def begin(self):
-        self.position, self.snapshot, self.claims = 0, Snapshot({}), []
+        self.position, self.snapshot = 0, Snapshot({})
+
+    def before(self, replacements, wanted):
+        """The cells before the first one that the replacements change, that the wanted claims need."""
+        start = first_changed(self.sources, replacements)
+        cells = cells_for([replaced(source, replacements) for source in self.sources], 0, wanted)
+        return [i for i in cells if i < start]
 
     def run_to(self, position):
         """Make the names what they are before the cell at ``position``, by running the cells that have not run yet."""
@@ -77,8 +105,9 @@ class Notebook:
             self.begin()
         self.snapshot.restore(self.namespace)
         if position > self.position:
-            for source in self.sources[self.position : position]:
-                self.claims += run(source, self.namespace)
+            for i in range(self.position, position):
+                if i in self.needed:
+                    run(self.sources[i], self.namespace)
             self.position, self.snapshot = position, Snapshot(self.namespace)
 
     def sabotaged(self, replacements, wanted):
@@ -92,10 +121,6 @@ class Notebook:
         missing = [claim for claim in wanted if not any(is_named(made, claim) for made in held)]
         assert not missing, f"of {wanted} only {list(held)} were made"
         return held
-
-    def all_claims(self):
-        self.run_to(len(self.sources))
-        return self.claims
 
 
 class Snapshot:
@@ -211,7 +236,7 @@ def test_a_sabotage_does_not_change_a_claim_itself(notebook, request):
     assert [text for text in texts if any(inside_a_claim(source, text) for source in notebook.sources)] == []
 
 
-def test_every_claim_has_a_sabotage(notebook, request):
+def test_every_claim_has_a_sabotage(name, request):
     named = [claim for fails, _, _ in request.module.SABOTAGES for claim in fails]
-    made = notebook.all_claims()
+    made = claims_made(name)
     assert made and not [claim for claim in made if not any(is_named(claim, name) for name in named)]

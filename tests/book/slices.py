@@ -5,14 +5,16 @@ import builtins
 import symtable
 from functools import cache
 
-SHOWING = {"claim", "predict", "print", "display"}  # what is passed to these is not changed
+# What draws or shows changes neither what is passed to it nor, being a module, itself.
+SHOWING = {"claim", "predict", "print", "display", "plots", "plt"}
 
 
 def cells_for(sources, start, claims):
     """The indices, from ``start`` on, of the cells that make these claims and of all that they need.
 
-    A cell needs those that assign, or may change in place, a name that it uses, or that a function it uses uses.  What
-    is changed in place is told from the text: ``a.x = 1``, ``a[i] = 1``, ``a.append(1)``, ``step(a)`` change ``a``.
+    A cell needs those that assign, or may change in place, a name that it reads, or that a function it uses reads,
+    before the name is assigned anew.  What is changed in place is told from the text: ``a.x = 1``, ``a[i] = 1``,
+    ``a.append(1)``, ``step(a)`` change ``a``.
     """
     making = {
         claim: {i for i in range(start, len(sources)) if any(may_be(made, claim) for made in claims_of(sources[i]))}
@@ -20,15 +22,12 @@ def cells_for(sources, start, claims):
     }
     if not all(making.values()):
         return range(start, len(sources))
-    wanted = set().union(*making.values())
-    chosen = set(wanted)
-    names = used_by(sources, set().union(*(uses(sources[i]) for i in wanted)))
-    while True:
-        more = {i for i in range(start, max(wanted) + 1) if i not in chosen and changes(sources[i]) & names}
-        if not more:
-            return sorted(chosen)
-        chosen |= more
-        names = used_by(sources, names.union(*(uses(sources[i]) for i in more)))
+    wanted, chosen, names = set().union(*making.values()), [], set()
+    for i in range(max(wanted), start - 1, -1):
+        if i in wanted or changes(sources[i]) & names:
+            chosen.insert(0, i)
+            names = used_by(sources, (names - assigns(sources[i])) | reads(sources[i]))
+    return chosen
 
 
 @cache
@@ -79,7 +78,52 @@ def uses(source):
             for symbol in table.get_symbols()
             if symbol.is_referenced() and (symbol.is_global() or table.get_type() == "module")
         }
-    return names - set(dir(builtins))
+    augmented = (node.target for node in ast.walk(ast.parse(source)) if isinstance(node, ast.AugAssign))
+    return (names | {target.id for target in augmented if isinstance(target, ast.Name)}) - set(dir(builtins))
+
+
+@cache
+def reads(source):
+    """The global names whose value before the cell it may read."""
+    names, assigned = set(), set()
+    for node in ast.parse(source).body:
+        names |= read_by(node) - assigned
+        assigned |= assigned_by(node)
+    return names
+
+
+def read_by(node):
+    """The names that a statement may read before it assigns them: a loop and a block assign theirs first."""
+    if isinstance(node, (ast.For, ast.With)):
+        head = [item.context_expr for item in node.items] if isinstance(node, ast.With) else [node.iter]
+        target = [item.optional_vars for item in node.items] if isinstance(node, ast.With) else [node.target]
+        first = set().union(*(uses(ast.unparse(part)) for part in head))
+        inner = reads("\n".join(map(ast.unparse, [*node.body, *getattr(node, "orelse", [])])))
+        return first | (inner - set().union(*(bound_in(part) for part in target if part)))
+    return uses(ast.unparse(node))
+
+
+@cache
+def assigns(source):
+    """The global names that a cell gives a new value, whatever happens in it."""
+    return set().union(*(assigned_by(node) for node in ast.parse(source).body))
+
+
+def assigned_by(node):
+    if isinstance(node, ast.Assign):
+        return set().union(*(bound_in(target) for target in node.targets))
+    if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+        return {node.name}
+    if isinstance(node, (ast.Import, ast.ImportFrom)):
+        return {(alias.asname or alias.name).split(".")[0] for alias in node.names}
+    if isinstance(node, ast.With):
+        return set().union(*(assigned_by(inner) for inner in node.body))
+    return set()
+
+
+def bound_in(target):
+    """The names that ``a``, ``(a, b)``, ``*a`` as a target bind; ``a.x`` and ``a[i]`` bind none."""
+    return {node.id for node in ast.walk(target) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
 
 
 @cache

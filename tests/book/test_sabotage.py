@@ -27,21 +27,21 @@ CELLS = [
     "claim('0.3', 'moved', (model.weight.detach() - before).abs().max(), kind='identity', equals=1)",
 ]
 
+TEXTS = ["import torch", "note(1)", "{2}", "'sum'"]  # one of each cell
+UNCHANGED = {"0.1 notes": True, "0.2 sum": True, "0.3 moved": True}
+
 
 @pytest.fixture
 def small_notebook(tmp_path, monkeypatch):
     cells = [{"cell_type": "code", "source": [cell]} for cell in CELLS]
     (tmp_path / "small.ipynb").write_text(json.dumps({"cells": cells}))
     monkeypatch.setattr("tests.book.sabotage.BOOK", tmp_path)
-    return Notebook("small")
+    everything = [(list(UNCHANGED), "", {text: text + " "}) for text in TEXTS]
+    return Notebook("small", everything)
 
 
-UNCHANGED = {"0.1 notes": True, "0.2 sum": True, "0.3 moved": True}
-
-
-@pytest.mark.parametrize("cell", range(4))
-def test_a_run_from_any_cell_repeats_the_notebook_however_often(small_notebook, cell):
-    text = ["import torch", "note(1)", "{2}", "'sum'"][cell]
+@pytest.mark.parametrize("text", TEXTS)
+def test_a_run_from_any_cell_repeats_the_notebook_however_often(small_notebook, text):
     for _ in range(3):
         held = small_notebook.sabotaged({text: text + " "}, list(UNCHANGED))
         assert held == UNCHANGED
@@ -82,6 +82,9 @@ SLICED = [
     "claim('1.3', 'results', results)",
     "claim('1.3', 'other', other)",
     "claim('1.5', f'{other}', other)",
+    "results, total = {}, 0\nplots.draw(results)",
+    "for seen in [FACTOR]:\n    total += seen",
+    "claim('1.6', 'total', total + sum(results))",
 ]
 
 
@@ -94,7 +97,8 @@ SLICED = [
         (["1.3 res"], [1, 3, 5, 8]),
         (["1.5 3"], [1, 10]),
         (["1.1", "1.2 seen"], [1, 2, 6, 7]),
-        (["1.4"], list(range(1, 11))),  # made nowhere that can be told: all of them
+        (["1.6"], [1, 11, 12, 13]),  # not what is assigned anew, nor what only draws
+        (["1.4"], list(range(1, len(SLICED)))),  # made nowhere that can be told: all of them
     ],
 )
 def test_the_cells_that_claims_need(claims, cells):

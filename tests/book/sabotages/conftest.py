@@ -11,9 +11,14 @@ def notebook_of(module):
 
 
 @pytest.fixture(scope="module")
-def notebook(request):
+def name(request):
+    return notebook_of(request.module)
+
+
+@pytest.fixture(scope="module")
+def notebook(name, request):
     matplotlib.use("Agg")
-    return Notebook(notebook_of(request.module))
+    return Notebook(name, request.module.SABOTAGES)
 
 
 def pytest_generate_tests(metafunc):
