@@ -3,6 +3,7 @@
 import ast
 import builtins
 import symtable
+from collections import Counter
 from functools import cache
 
 # What draws or shows changes neither what is passed to it nor, being a module, itself.
@@ -33,9 +34,41 @@ def cells_for(sources, start, claims):
 @cache
 def claims_of(source):
     """Number and statement of each claim that a cell makes, with "…" for what is not known before it runs."""
-    calls = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call)]
+    tree = ast.parse(source)
+    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
     named = [call for call in calls if isinstance(call.func, ast.Name) and call.func.id == "claim" and call.args]
-    return {" ".join(arg.value if isinstance(arg, ast.Constant) else "…" for arg in call.args[:2]) for call in named}
+    return {" ".join(text_of(arg, tree, call.lineno) for arg in call.args[:2]) for call in named}
+
+
+def text_of(node, tree, line):
+    """The text that an expression is at a line of a cell: names are what the cell last assigned to them before it."""
+    if isinstance(node, ast.Constant):
+        return str(node.value)
+    if isinstance(node, ast.JoinedStr):
+        return "".join(text_of(part, tree, line) for part in node.values)
+    if isinstance(node, ast.FormattedValue) and not node.format_spec:
+        return text_of(node.value, tree, line)
+    if isinstance(node, ast.Name):
+        assigned = [(at, value) for at, name, value in assignments(tree) if name == node.id]
+        before = [(at, value) for at, value in assigned if at < line]
+        if before and len(assigned) == bindings(tree)[node.id]:
+            return text_of(before[-1][1], tree, before[-1][0])
+    return "…"
+
+
+def bindings(tree):
+    """name → how often it is bound, in whatever way."""
+    return Counter(n.id for n in ast.walk(tree) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store))
+
+
+def assignments(tree):
+    """(line, name, value) of each name assigned by a statement of a cell, ``a, b = x, y`` part by part."""
+    for node in tree.body:
+        for target in node.targets if isinstance(node, ast.Assign) else ():
+            pairs = [(target, node.value)]
+            if isinstance(target, ast.Tuple) and isinstance(node.value, ast.Tuple):
+                pairs = zip(target.elts, node.value.elts)
+            yield from ((node.lineno, name, value) for part, value in pairs for name in bound_in(part))
 
 
 def is_named(made, claim):

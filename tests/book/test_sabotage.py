@@ -85,6 +85,8 @@ SLICED = [
     "results, total = {}, 0\nplots.draw(results)",
     "for seen in [FACTOR]:\n    total += seen",
     "claim('1.6', 'total', total + sum(results))",
+    "label, four = 'four', 4\nwords = f'{label} is'\nclaim('1.8', words, four)\nlabel = 'five'",
+    "label = 'six'\nclaim('1.8', label, other)",
 ]
 
 
@@ -97,6 +99,7 @@ SLICED = [
         (["1.3 res"], [1, 3, 5, 8]),
         (["1.5 3"], [1, 10]),
         (["1.1", "1.2 seen"], [1, 2, 6, 7]),
+        (["1.8 four"], [14]),  # by way of names
         (["1.6"], [1, 11, 12, 13]),  # not what is assigned anew, nor what only draws
         (["1.4"], list(range(1, len(SLICED)))),  # made nowhere that can be told: all of them
     ],

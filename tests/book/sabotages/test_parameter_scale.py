@@ -48,14 +48,12 @@ measured = {cls: infer_units(clamped(cls),"""
         },
     ),
     (
-        ["4.8 units measured unlike"],
-        "an AdamW that adds its decay to the gradient",
-        {"infer_units(cls, GIVEN": "infer_units(optim.Adam if cls is optim.AdamW else cls, GIVEN"},
-    ),
-    (
-        ["4.8 units of the table not found"],
-        "a hyperparameter that cannot be switched on: nesterov forbids dampening",
-        {"GIVEN = {": 'GIVEN = {optim.SGD: {"momentum": 0.9, "nesterov": True}, '},
+        ["4.8"],
+        "an AdamW that adds its decay to the gradient, and what cannot be switched on: nesterov forbids dampening",
+        {
+            "infer_units(cls, GIVEN": "infer_units(optim.Adam if cls is optim.AdamW else cls, GIVEN",
+            "GIVEN = {": 'GIVEN = {optim.SGD: {"momentum": 0.9, "nesterov": True}, ',
+        },
     ),
     (
         ["4.9 exponent", "4.9 paper's"],
