@@ -1,25 +1,26 @@
 """Whether units hold for parameters of all kinds, and not only for a matrix and a vector."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
-from scaleinv._entries import with_entry
 from scaleinv._hyperparameters import Values, floats_of
-from scaleinv._infer.deviation import COARSE, ROUNDING
+from scaleinv._infer.agreement import Agreement
 from scaleinv._infer.runs import ByName, RescaledRuns, Runner
 from scaleinv._kinds import KINDS
 
 
-def kinds_that_deviate(runner: Runner, exact: Runner, all_values: Iterable[Values], units: ByName) -> dict[str, float]:
+def shares_of_kinds(agreement: Agreement, all_values: Sequence[Values], units: ByName) -> dict[str, float]:
     """kind → the share by which rescaled runs deviate, for kinds of ``KINDS`` that the optimizer trains.
 
-    Deviations that disappear in float64 (``exact``) are rounding.  A hyperparameter without a unit is not converted, so
-    that it has to be 0 where it matters: it is, if runs deviate less then.
+    A hyperparameter without a unit is not converted, so that it has to be 0 where it matters: it is, if runs deviate
+    less then.
     """
-    all_values, shares = list(all_values), {}
-    for kind in kinds_for(runner):
-        share = max(_share(runner.on(kind), exact.on(kind), values, units) for values in all_values)
-        if share > ROUNDING:
-            shares[kind] = share
+    without_unit = [key for key in floats_of(all_values[0]) if key not in units]
+    shares = {}
+    for kind in kinds_for(agreement.runner):
+        of_kind = Agreement(agreement.runner.on(kind), agreement.exact.on(kind))
+        possible = _trained(of_kind.runner, all_values)
+        shares[kind] = max(of_kind.share([values], units, without_unit) for values in possible) if possible else 0.0
+        agreement.low_precision = max(agreement.low_precision, of_kind.low_precision)
     return shares
 
 
@@ -34,25 +35,10 @@ def kinds_for(runner: Runner) -> list[str]:
 def runs_of_kinds(runner: Runner, values: Values, units: ByName) -> Iterator[RescaledRuns]:
     """The rescaled runs of each kind that the optimizer trains."""
     for kind in kinds_for(runner):
-        if runner.on(kind).trajectory(values) is not None:
+        if _trained(runner.on(kind), [values]):
             yield runner.on(kind).rescaled_runs(values, units)
 
 
-def _share(runner: Runner, exact: Runner, values: Values, units: ByName) -> float:
-    share = _deviation(runner, exact, values, units)
-    without = values
-    for key in floats_of(values):
-        without = without if key in units else with_entry(without, key, 0.0)
-    if share <= ROUNDING or without == values or runner.trajectory(without) is None:
-        return share
-    return min(share, _deviation(runner, exact, without, units))
-
-
-def _deviation(runner: Runner, exact: Runner, values: Values, units: ByName) -> float:
-    """0 for a kind that the optimizer refuses, or on which it diverges anyway."""
-    if runner.trajectory(values) is None:
-        return 0.0
-    share = runner.rescaled_runs(values, units).deviation().share
-    if ROUNDING < share <= COARSE and exact.trajectory(values) is not None:
-        return exact.rescaled_runs(values, units).deviation().share
-    return share
+def _trained(runner: Runner, all_values: Iterable[Values]) -> list[Values]:
+    """The values with which the optimizer takes the parameters and does not diverge."""
+    return [values for values in all_values if runner.trajectory(values) is not None]

@@ -3,10 +3,11 @@
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from scaleinv._entries import get_entry, with_entry
+from scaleinv._entries import get_entry
 from scaleinv._hyperparameters import Values
-from scaleinv._infer.deviation import COARSE, ROUNDING, Deviation
-from scaleinv._infer.kinds import kinds_that_deviate, runs_of_kinds
+from scaleinv._infer.agreement import Agreement
+from scaleinv._infer.deviation import ROUNDING, Deviation
+from scaleinv._infer.kinds import runs_of_kinds, shares_of_kinds
 from scaleinv._infer.outcome import Outcome
 from scaleinv._infer.probes import Probe, value_that_matters
 from scaleinv._infer.problem import LONG, STEPS
@@ -87,29 +88,25 @@ class _Whole(NamedTuple):
 
 
 class _Verification:
-    """Deviations of rescaled runs, and what follows from them.
-
-    Attributes:
-        low_precision: the largest deviation so far that disappears in float64.
-    """
+    """Deviations of rescaled runs, and what follows from them."""
 
     def __init__(self, bench: Bench) -> None:
         self.bench = bench
+        self.agreement = Agreement(bench.runner, bench.exact)
         self.longest = None if bench.runner.trajectory(bench.base, steps=LONG) is None else LONG
-        self.low_precision = 0.0
 
     def of_whole_runs(self, units: ByName) -> _Whole:
         given, base = self.bench.given, self.bench.base
-        short = max(self._deviation(given, units), self._deviation(base, units))
+        short = max(self.agreement.deviation(values, units) for values in (given, base))
         runs = self.bench.runner.rescaled_runs(base, units, self.longest)
-        return _Whole(short, self._deviation(base, units, self.longest), runs)
+        return _Whole(short, self.agreement.deviation(base, units, self.longest), runs)
 
     def of_probes(self, candidate: Candidate) -> dict[str, float]:
         """key → the share by which runs deviate where it matters, with all others that have no unit at 0 if that
         helps."""
         without_unit = [key for key in self.bench.keys if key not in candidate.units]
         return {
-            key: self._share(probe, candidate.units, [other for other in without_unit if other != key])
+            key: self.agreement.share(probe, candidate.units, [other for other in without_unit if other != key])
             for key, probe in candidate.probes.items()
             if key not in candidate.inconsistent
         }
@@ -123,7 +120,7 @@ class _Verification:
         blamed: dict[str, float] = {}
         for key, share in faults.items():
             by_eps = usual and key not in usual
-            if by_eps and self._share(candidate.probes[key], candidate.units, usual) <= ROUNDING:
+            if by_eps and self.agreement.share(candidate.probes[key], candidate.units, usual) <= ROUNDING:
                 blamed |= dict.fromkeys(usual, share)
             else:
                 blamed[key] = share
@@ -146,7 +143,9 @@ class _Verification:
     def confirmed(self, candidate: Candidate, whole: _Whole, shares: dict[str, float]) -> Outcome:
         given, base = self.bench.given, self.bench.base
         units, inconsistent = candidate.determined, candidate.inconsistent
-        residual = max(whole.deviation.share, *shares.values(), self.low_precision)
+        kinds = shares_of_kinds(self.agreement, (given, base), candidate.units)
+        holding = [share for share in kinds.values() if share <= ROUNDING]
+        residual = max(whole.deviation.share, *shares.values(), *holding, self.agreement.low_precision)
         undetermined = tuple(key for key in self.bench.keys if key not in units and key not in inconsistent)
         reasons = []
         if undetermined:
@@ -165,7 +164,7 @@ class _Verification:
             undetermined=undetermined,
             inconsistent=inconsistent,
             probed=self._probed(candidate),
-            not_for=kinds_that_deviate(self.bench.runner, self.bench.exact, (given, base), candidate.units),
+            not_for={kind: share for kind, share in kinds.items() if share > ROUNDING},
         )
 
     def _state(self, candidate: Candidate, whole: _Whole) -> ByName:
@@ -183,31 +182,3 @@ class _Verification:
     def _probed(self, candidate: Candidate) -> tuple[Values, ...]:
         base = self.bench.base
         return base, *(probe.matters for probe in candidate.probes.values() if probe.matters != base)
-
-    def _share(self, probe: Probe, units: ByName, others: list[str]) -> float:
-        """The share by which the runs of a probe deviate; with the others at 0 if it is less then, for it may be their
-        fault."""
-        share = max(self._deviation(values, units).share for values in probe)
-        if share <= ROUNDING or not others:
-            return share
-        without = [_without(values, others) for values in probe]
-        if any(self.bench.runner.trajectory(values) is None for values in without):
-            return share
-        return min(share, max(self._deviation(values, units).share for values in without))
-
-    def _deviation(self, values: Values, units: ByName, steps: int | None = None) -> Deviation:
-        """The deviation of rescaled runs; that in float64 where it is coarse rounding that disappears there."""
-        deviation = self.bench.runner.rescaled_runs(values, units, steps).deviation()
-        if deviation.share <= ROUNDING or deviation.share > COARSE:
-            return deviation
-        exact = self.bench.exact.rescaled_runs(values, units, steps).deviation()
-        if exact.share > ROUNDING:
-            return deviation
-        self.low_precision = max(self.low_precision, deviation.share)
-        return exact
-
-
-def _without(values: Values, keys: list[str]) -> Values:
-    for key in keys:
-        values = with_entry(values, key, 0.0)
-    return values
