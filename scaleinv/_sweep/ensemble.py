@@ -15,12 +15,14 @@ from torch.fx import GraphModule
 from torch.utils import _pytree as pytree
 
 from scaleinv._sweep.columns import Columns
-from scaleinv._sweep.kinds import SCALES, Point, arguments_of
+from scaleinv._sweep.kinds import SCALES, Point, arguments_of, is_live
+from scaleinv._sweep.live import Allocated, Factory, Optimizers, of_members, of_stacks
 from scaleinv._sweep.packing import packed, unpacked
 from scaleinv._sweep.replay import Recording, traced
 from scaleinv._sweep.sources import ONE_AT_A_TIME, make_batches, make_model
 from scaleinv.optimizers import Optimizer
 
+ALIGNED = 64  # entries: in rows of a multiple of it no kernel meets an end of a tensor within a member
 Memory = dict[str, Any]  # name -> a tree of tensors
 
 
@@ -30,13 +32,14 @@ class Training:
 
     Attributes:
         model: function(seed=..., **keywords) → nn.Module.
-        optimizer: a factory of ``scaleinv.optimizers``.
+        optimizer: a factory of ``scaleinv.optimizers``, or of live optimizers.
         batches: function(seed=...) → iterable of (inputs, targets).
         loss_fn: function(outputs, targets) → the mean loss, 0-d.
         every: over how many steps a point of a loss curve is the mean.
         fixed: name → value, for what is the same in all members.
         largest: the keywords of the largest model, in whose shapes all members' models have room.
         masked: whether some models are smaller.
+        alone: whether each member has a live optimizer of its own.
         identity: a string that no other training has.
     """
 
@@ -48,6 +51,7 @@ class Training:
     fixed: Mapping[str, Any]
     largest: Mapping[str, Any]
     masked: bool
+    alone: bool = False
     identity: str = field(default_factory=lambda: uuid.uuid4().hex)
 
 
@@ -87,17 +91,22 @@ _graphs: dict[tuple[str, int], GraphModule] = {}  # the last traced step, for al
 
 
 class _Start(NamedTuple):
-    """What a job starts from: its optimizer, parameters, optimizer state and each member's own numbers."""
+    """What a job starts from: its parameters, each member's own numbers, and its rule with its state, if it has one."""
 
-    optimizer: Optimizer
     w: Tensor
-    state: Memory
     own: dict[str, Tensor]
+    rule: Optimizer | None = None
+    state: Memory = {}
 
     @property
-    def tensors(self) -> list[Tensor]:
-        """All of them, in the order in which an ensemble's memory holds them."""
-        return _tensors([self.w, self.state, self.own, self.optimizer.hyperparameters])
+    def trees(self) -> Memory:
+        """All of them, by their names in an ensemble's memory."""
+        h = self.rule.hyperparameters if self.rule else {}
+        return {"w": self.w, "state": self.state, "own": self.own, "h": h}
+
+    def at(self, t: int) -> Memory:
+        """What a rule takes at the step t."""
+        return self.rule.at(t) if self.rule else {}
 
 
 class Ensemble:
@@ -105,37 +114,46 @@ class Ensemble:
 
     Attributes:
         memory: name → tensors that a step reads and writes.
-        record: the step, as a recording.
-        nbytes: of that memory, and once more of what a job starts from.
+        record: the step, as a recording; of a live optimizer up to the gradients.
     """
 
     def __init__(self, job: Job) -> None:
         self.training = job.training
         self.module = make_model(job.training.model, job.seed, job.training.largest)
         self.shapes = {name: p.shape for name, p in self.module.named_parameters()}
+        self.live = Factory(job.training.optimizer) if is_live(job.training.optimizer) else None
         self.seed, self.batches = job.seed, make_batches(job.training.batches, job.seed)
         start = self._start(job)
-        self.optimizer = start.optimizer
+        self.rule = start.rule
         self.memory = self._allocate(start, job.size)
         self.record = self._recording(job.size)
-        from_start = sum(x.nbytes for x in _tensors([self.memory[name] for name in ("w", "state", "own")]))
-        self.nbytes = self.record.nbytes + sum(x.nbytes for x in _tensors(self.memory)) + from_start
-        results = self.record.outputs
+        results = {name: x for name, x in self.record.outputs.items() if name in self.memory}
         pairs = zip(_tensors({name: self.memory[name] for name in results}), _tensors(results), strict=True)
         self.moved = [(here, x) for here, x in pairs if here.data_ptr() != x.data_ptr()]
+
+    def nbytes_for(self, job: Job) -> int:
+        """The bytes that training a job takes besides the batches: memory, and what it starts from, comes and goes."""
+        from_start = sum(x.nbytes for x in _tensors([self.memory[name] for name in ("w", "state", "own")]))
+        with Allocated() as live:
+            for optimizer in self._optimizers(job):
+                optimizer.step()
+        return self.record.nbytes + sum(x.nbytes for x in _tensors(self.memory)) + from_start + live.nbytes
 
     def train(self, job: Job) -> NDArray[Any]:
         """The loss curves of the job's members."""
         if job.seed != self.seed:
             self.seed, self.batches = job.seed, make_batches(job.training.batches, job.seed)
         memory, start, curve = self.memory, self._start(job), []
-        _copy(start.tensors, _tensors([memory[name] for name in ("w", "state", "own", "h")]))
+        for name, tree in start.trees.items():
+            _copy(_tensors(tree), _tensors(memory[name]))
         memory["total"].zero_()
-        batch, at = _tensors(memory["batch"]), _tensors(memory["at"])
+        batch, at, optimizers = _tensors(memory["batch"]), _tensors(memory["at"]), self._optimizers(job)
         for t, pair in enumerate(self.batches, start=1):
             _copy(pair, batch)
-            _copy(_tensors(start.optimizer.at(t)), at)
+            _copy(_tensors(start.at(t)), at)
             self.record()
+            for optimizer in optimizers:
+                optimizer.step()
             for here, new in [(here, new.clone()) for here, new in self.moved]:  # two may have changed places
                 here.copy_(new)
             if t % self.training.every == 0:
@@ -145,20 +163,16 @@ class Ensemble:
 
     def _allocate(self, start: _Start, size: int) -> Memory:
         w = start.w
-        memory = {
-            "w": w,
-            "state": start.state,
-            "own": start.own,
+        memory = start.trees | {
             "batch": self.batches[0],
             "total": torch.zeros(size, dtype=torch.promote_types(w.dtype, torch.float32)),
-            "h": start.optimizer.hyperparameters,
-            "at": start.optimizer.at(1),
+            "at": start.at(1),
         }
         return pytree.tree_map_only(torch.Tensor, lambda x: _own(x, w.device), memory)
 
     def _recording(self, size: int) -> Recording:
         memory = self.memory
-        changed = _tensors([memory["w"], memory["state"], memory["total"]])
+        changed = _tensors([memory["total"]] if self.live else [memory["w"], memory["state"], memory["total"]])
         fixed = [x for x in _tensors(memory["h"]) if not x.ndim]
         key = self.training.identity, size
         with ONE_AT_A_TIME:
@@ -172,9 +186,11 @@ class Ensemble:
         w, (x, y) = memory["w"], memory["batch"]
         gradients = vmap(grad(self._loss, has_aux=True), in_dims=(0, 0, None, None))
         grads, values = gradients(w, memory["own"], x, y)
+        if self.rule is None:
+            return {"grad": grads, "total": memory["total"] + values}
         with Columns():
             h = memory["h"] | memory["at"]
-            updates, state = self.optimizer.step(h, self._named(grads), memory["state"], self._named(w))
+            updates, state = self.rule.step(h, self._named(grads), memory["state"], self._named(w))
         parts = [update.reshape(len(update), -1) for update in updates.values()]
         update = parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
         w = (w + update).to(w.dtype)
@@ -187,7 +203,9 @@ class Ensemble:
         scales = [(scale, own[name]) for name, scale in SCALES.items() if name in own]
         for scale, factor in scales:
             w = scale.read(w, factor)
-        if self.training.masked:
+        if self.training.masked and self.live:
+            w = torch.where(own["mask"] > 0, w, 0.0)  # a live optimizer may leave NaN where there is nothing
+        elif self.training.masked:
             w = w * own["mask"]
         with Columns():
             value = self.training.loss_fn(functional_call(self.module, self._unpacked(w), (x,)), y)
@@ -198,23 +216,43 @@ class Ensemble:
 
     def _named(self, stack: Tensor) -> dict[str, Tensor]:
         """What the optimizer sees of a stack of flat parameters: one tensor where it can, which takes fewer calls."""
-        return {"all": stack} if self.optimizer.elementwise else vmap(self._unpacked)(stack)
+        return {"all": stack} if self.rule and self.rule.elementwise else vmap(self._unpacked)(stack)
 
     def _unpacked(self, flat: Tensor) -> dict[str, Tensor]:
         return unpacked(flat, self.shapes)
 
     def _start(self, job: Job) -> _Start:
-        points = [{**self.training.fixed, **point} for point in job.points]
-        points += [points[-1]] * (job.size - len(points))
-        optimizer = self.training.optimizer(**arguments_of(self.training.optimizer, points, job.points[0]))
+        points = self._points(job)
         w, own = self._stacks(job.seed, [tuple(point[name] for name in self.training.largest) for point in points])
         for name, scale in SCALES.items():
             if name in points[0]:
                 own[name] = torch.tensor([point[name] for point in points], dtype=torch.float64).to(w)
                 scale.store(w, own[name])
-        params = {"all": w} if optimizer.elementwise else vmap(self._unpacked)(w)
-        state = {buffer: x for buffer, x in optimizer.init(params).items() if buffer != "step"}
-        return _Start(optimizer, w, state, own)
+        if self.live:
+            return _Start(w, own)
+        rule = self.training.optimizer(**arguments_of(self.training.optimizer, points, job.points[0]))
+        params = {"all": w} if rule.elementwise else vmap(self._unpacked)(w)
+        state = {buffer: x for buffer, x in rule.init(params).items() if buffer != "step"}
+        return _Start(w, own, rule, state)
+
+    def _points(self, job: Job) -> list[Point]:
+        """For each member, copies included, name → value."""
+        points = [{**self.training.fixed, **point} for point in job.points]
+        return points + [points[-1]] * (job.size - len(points))
+
+    def _optimizers(self, job: Job) -> Optimizers:
+        """The live optimizers of the job, on the memory of its parameters and gradients."""
+        if not self.live:
+            return []
+        points, factory = self._points(job), self.live
+        w, grad = self.memory["w"], self.record.outputs["grad"]
+        with ONE_AT_A_TIME:
+            if not self.training.alone:
+                return of_stacks(factory, points, w, grad)
+            keywords = [tuple(point[name] for name in self.training.largest) for point in points]
+            of = {values: self._parameters(job.seed, values) for values in dict.fromkeys(keywords)}
+            shapes = [{name: p.shape for name, p in of[values].items()} for values in keywords]
+            return of_members(factory, points, w, grad, (self.shapes, shapes))
 
     def _stacks(self, seed: int, keywords: Sequence[tuple[Any, ...]]) -> tuple[Tensor, dict[str, Tensor]]:
         """The initial parameters of members with these values of the model's keywords; where some are smaller, in
@@ -232,9 +270,10 @@ class Ensemble:
         """One after another, so that nothing is there twice."""
         flat = {values: packed(tensors, self.shapes) for values, tensors in models.items()}
         first = next(iter(flat.values()))
-        stack = torch.empty(len(keywords), len(first), dtype=first.dtype, device=self.batches[0][0].device)
+        length = -(-len(first) // ALIGNED) * ALIGNED if self.live else len(first)
+        stack = torch.zeros(len(keywords), length, dtype=first.dtype, device=self.batches[0][0].device)
         for row, values in zip(stack, keywords, strict=True):
-            row.copy_(flat[values])
+            row[: len(first)].copy_(flat[values])
         return stack
 
     def _parameters(self, seed: int, values: tuple[Any, ...]) -> dict[str, Tensor]:

@@ -10,7 +10,7 @@ import numpy as np
 import xarray
 from numpy.typing import NDArray
 
-from scaleinv._sweep.kinds import FORMER_NAMES, Keyword, Kind, arguments_of, kinds_in
+from scaleinv._sweep.kinds import FORMER_NAMES, Hyperparameter, Keyword, Kind, arguments_of, is_live, kinds_in
 
 
 @dataclass(frozen=True)
@@ -18,14 +18,12 @@ class Grid:
     """What a sweep varies, checked.
 
     Attributes:
-        optimizer: a factory of ``scaleinv.optimizers``.
         kinds: name → what it stands for.
         axes: name → the values along this axis.
         fixed: name → what is the same everywhere.
         points: in the order of the axes, the last the fastest, name → value of what is not.
     """
 
-    optimizer: Callable[..., Any]
     kinds: Mapping[str, Kind]
     axes: Mapping[str, list[Any]]
     fixed: Mapping[str, Any]
@@ -41,16 +39,22 @@ class Grid:
         rows = [tuple({**self.fixed, **point}[name] for name in self.keywords) for point in self.points]
         return [dict(zip(self.keywords, row, strict=True)) for row in dict.fromkeys(rows)]
 
-    def labelled(self, curves: NDArray[Any], seeds: Sequence[int], every: int) -> xarray.Dataset:
-        """Loss curves of shape (points, seeds, points of a curve) as a Dataset."""
+    @property
+    def hyperparameters(self) -> list[str]:
+        """The names that are the optimizer's."""
+        return [name for name, kind in self.kinds.items() if isinstance(kind, Hyperparameter)]
+
+    def labelled(
+        self, curves: NDArray[Any], seeds: Sequence[int], every: int, labels: Mapping[str, Mapping[str, str]]
+    ) -> xarray.Dataset:
+        """Loss curves of shape (points, seeds, points of a curve) as a Dataset; ``labels``: name → attributes."""
         shape = [len(values) for values in self.axes.values()]
         coordinates = {**self.axes, "seed": list(seeds), "step": every * (1 + np.arange(curves.shape[2]))}
         losses = xarray.Variable(list(coordinates), curves.reshape(*shape, *curves.shape[1:]), {"units": "L"})
         dataset = xarray.Dataset({"losses": losses}, coordinates)
         for name in self.axes:
-            unit = self.kinds[name].unit(self.optimizer)
-            if unit is not None:
-                dataset[name].attrs["units"] = unit
+            unit = self.kinds[name].unit
+            dataset[name].attrs.update({"units": unit} if unit else {}, **labels.get(name, {}))
         return dataset
 
 
@@ -64,8 +68,6 @@ def make_grid(model: Callable[..., Any], optimizer: Callable[..., Any], values: 
     Raises:
         TypeError, ValueError: if a name or a value is not one that a sweep can train.
     """
-    if isinstance(optimizer, type):
-        raise TypeError(f"optimizer={optimizer!r} is not one of scaleinv.optimizers; pass one, such as optimizers.adam")
     if not isinstance(values, Mapping):
         raise TypeError(f"grid={values!r} is not a dict; pass name → values")
     kinds = kinds_in(list(values), model, optimizer)
@@ -76,8 +78,9 @@ def make_grid(model: Callable[..., Any], optimizer: Callable[..., Any], values: 
     kinds = {name: kinds[name] for name in (*axes, *fixed, *functions)}
     for name, kind in kinds.items():
         kind.check([fixed[name]] if name in fixed else [point[name] for point in points], varies=name not in fixed)
-    optimizer(**arguments_of(optimizer, [{**fixed, **point} for point in points], points[0]))
-    return Grid(optimizer, kinds, axes, fixed, points)
+    if not is_live(optimizer):
+        optimizer(**arguments_of(optimizer, [{**fixed, **point} for point in points], points[0]))
+    return Grid(kinds, axes, fixed, points)
 
 
 class _Values(NamedTuple):

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from scaleinv._sweep.ensemble import Ensemble, Job, Training, train_job
 from scaleinv._sweep.kinds import Point
+from scaleinv._sweep.members import Members
 
 MEMBERS = {"cpu": 128, "cuda": 4096}  # in a job at most: on a CPU what fits a core's cache, on a GPU what fills it
 BLOCK = 32  # members: in jobs of a multiple of it each has its place and its rounding whatever the shapes
@@ -38,10 +39,10 @@ class Curves:
         missing: (points of the grid, seeds): whether a member is.
     """
 
-    def __init__(self, points: Sequence[Point], seeds: Sequence[int], length: int, results: Iterable[Result]) -> None:
-        self.points, self.seeds = points, seeds
-        self.values = np.full((len(points), len(seeds), length), np.nan)
-        self.missing = np.ones((len(points), len(seeds)), dtype=bool)
+    def __init__(self, members: Members, seeds: Sequence[int], length: int, results: Iterable[Result]) -> None:
+        self.members, self.seeds = members, seeds
+        self.values = np.full((len(members.points), len(seeds), length), np.nan)
+        self.missing = np.ones((len(members.points), len(seeds)), dtype=bool)
         for result in results:
             self.add(result)
 
@@ -50,12 +51,13 @@ class Curves:
         self.values[members, seed], self.missing[members, seed] = result.losses, False
 
     def missing_jobs(self, training: Training, size: int) -> Iterator[tuple[Place, Job]]:
-        """The jobs, of ``size`` members at most, that train the missing members."""
+        """The jobs, of ``size`` members at most, that train the missing members, stack by stack."""
+        order, points = self.members.order, self.members.points
         for index, seed in enumerate(self.seeds):
-            left = np.flatnonzero(self.missing[:, index])
+            left = order[self.missing[order, index]]
             for start in range(0, len(left), size):
                 members = left[start : start + size]
-                yield Place(members, index), Job(training, seed, tuple(self.points[i] for i in members), size)
+                yield Place(members, index), Job(training, seed, tuple(points[i] for i in members), size)
 
 
 def train_jobs(executor: Executor, jobs: Iterator[tuple[Place, Job]]) -> Iterator[Result]:
@@ -96,10 +98,10 @@ def members_that_fit(sample: Job, memory: float, workers: int) -> int:
     if not isinstance(memory, Real) or not memory > 0:
         raise ValueError(f"memory={memory!r} is not a number of bytes; pass one, such as 2**30")
     pair = Ensemble(sample)
-    shared = sum(x.nbytes for batch in pair.batches for x in batch)
-    fitting = int(min((memory / workers - shared) / (pair.nbytes / 2), 2**20))
+    shared, of_pair = sum(x.nbytes for batch in pair.batches for x in batch), pair.nbytes_for(sample)
+    fitting = int(min((memory / workers - shared) / (of_pair / 2), 2**20))
     if fitting < 1:
-        needed = int(workers * (shared + pair.nbytes / 2))
+        needed = int(workers * (shared + of_pair / 2))
         raise ValueError(f"memory={memory!r} is too little to train {workers} at a time: allow {needed:,} bytes")
     return fitting
 

@@ -6,15 +6,13 @@ A new kind of axis is a class here and a line in ``kinds_in``.  Formulas write k
 import inspect
 import math
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
-from functools import partial
 from numbers import Real
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from scaleinv._entries import entries_of, key_of, split_key
-from scaleinv.known_optimizers import units_of_rule
+from scaleinv._entries import entries_of, key_of
 
 Point = Mapping[str, Any]  # name -> value, of one member
 
@@ -25,9 +23,11 @@ class Kind:
     Attributes:
         name: in the grid.
         meaning: the same in words.
+        unit: of the values, where the name alone settles it.
     """
 
     meaning: str
+    unit: str | None = None
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -39,19 +39,15 @@ class Kind:
     def check(self, values: Sequence[Any], *, varies: bool) -> None:
         """Raise for a value that no member can have; ``varies``: whether members may differ in it."""
 
-    def unit(self, optimizer: Callable[..., Any]) -> str | None:
-        """The unit of the values, where there is one."""
-        return None
-
 
 class Hyperparameter(Kind):
     """A hyperparameter of the optimizer, or an entry of one that is a pair."""
 
     meaning = "a hyperparameter of the optimizer"
 
-    def __init__(self, name: str, default: Any) -> None:
+    def __init__(self, name: str, default: Any, live: bool = False) -> None:
         super().__init__(name)
-        self.default = default
+        self.default, self.live = default, live
 
     def is_axis(self, value: Any) -> bool:
         if not isinstance(self.default, tuple):
@@ -64,29 +60,24 @@ class Hyperparameter(Kind):
         return False
 
     def check(self, values: Sequence[Any], *, varies: bool) -> None:
-        """The optimizer checks its hyperparameters itself, once they are numbers."""
-        if varies and not all(_is_number(x) for x in values):
-            raise TypeError(f"grid[{self.name!r}] has {values!r}; along an axis a hyperparameter is a number")
-
-    def unit(self, optimizer: Callable[..., Any]) -> str | None:
-        units = units_of_rule(optimizer.func if isinstance(optimizer, partial) else optimizer)
-        base, index = split_key(self.name)
-        unit = units.hyperparameters.get(base) if units else None
-        if isinstance(unit, tuple):
-            unit = None if index is None else unit[index]
-        return None if unit is None else str(unit)
+        """The optimizer checks its hyperparameters itself, once they are numbers; a live one also takes flags."""
+        wrong = [x for x in values if not (_is_number(x) or (self.live and isinstance(x, bool | str | None)))]
+        if varies and wrong:
+            raise TypeError(f"grid[{self.name!r}] has {wrong[0]!r}; along an axis a hyperparameter is a number")
+        infinite = [x for x in values if isinstance(x, float) and not math.isfinite(x)] if self.live else []
+        if infinite:
+            raise ValueError(f"grid[{self.name!r}] has {infinite[0]!r}; a hyperparameter is a finite number")
 
 
 class Scale(Kind):
     """A pure number by which a member multiplies something.  In each method ``factors`` are those of all members."""
 
+    unit = "1"
+
     def check(self, values: Sequence[Any], *, varies: bool) -> None:
         wrong = [x for x in values if not _is_number(x) or not 0 < x < math.inf]
         if wrong:
             raise ValueError(f"grid[{self.name!r}] has {wrong[0]!r}; a scale is a positive, finite number")
-
-    def unit(self, optimizer: Callable[..., Any]) -> str | None:
-        return "1"
 
     def store(self, stack: Tensor, factors: Tensor) -> None:
         """Make initial parameters (members, parameters) in place what the members store."""
@@ -144,12 +135,12 @@ def kinds_in(names: Sequence[str], model: Callable[..., Any], optimizer: Callabl
 
 
 def _all_kinds(model: Callable[..., Any], optimizer: Callable[..., Any]) -> Iterator[Kind]:
-    defaults = defaults_of(optimizer)
+    defaults, live = defaults_of(optimizer), is_live(optimizer)
     for name, default in defaults.items():
-        yield Hyperparameter(name, default)
+        yield Hyperparameter(name, default, live)
     for name, default in defaults.items():
         if isinstance(default, tuple):
-            yield from (Hyperparameter(key, entry) for key, entry in entries_of(name, default))
+            yield from (Hyperparameter(key, entry, live) for key, entry in entries_of(name, default))
     yield from SCALES.values()
     yield from (Keyword(name) for name in inspect.signature(model).parameters if name != "seed")
 
@@ -170,9 +161,29 @@ def _the_kind(name: str, known: Mapping[str, Sequence[Kind]]) -> Kind:
     return kinds[0]
 
 
+def is_live(optimizer: Callable[..., Any]) -> bool:
+    """Whether ``optimizer(params, **hyperparameters)`` makes an optimizer with torch.optim's interface.
+
+    A rule of ``scaleinv.optimizers`` takes hyperparameters only, all of which have defaults.
+
+    Raises:
+        TypeError: if it is neither.
+    """
+    if not callable(optimizer) or isinstance(optimizer, torch.optim.Optimizer):
+        raise TypeError(
+            f"optimizer={optimizer!r} does not make optimizers; pass a class such as torch.optim.Adam, "
+            "or one of scaleinv.optimizers, such as optimizers.adam"
+        )
+    first = next(iter(inspect.signature(optimizer).parameters.values()), None)
+    return first is not None and first.default is first.empty and first.kind is not first.VAR_KEYWORD
+
+
 def defaults_of(optimizer: Callable[..., Any]) -> dict[str, Any]:
     """name → default, of an optimizer's hyperparameters."""
-    return {name: p.default for name, p in inspect.signature(optimizer).parameters.items()}
+    live = is_live(optimizer)
+    parameters = list(inspect.signature(optimizer).parameters.values())[live:]
+    named = [p for p in parameters if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)]
+    return {p.name: p.default for p in named}
 
 
 def arguments_of(optimizer: Callable[..., Any], points: Sequence[Point], varying: Container[str]) -> dict[str, Any]:

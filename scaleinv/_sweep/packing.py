@@ -19,6 +19,8 @@ def packed(tensors: Mapping[str, Tensor], shapes: Shapes) -> Tensor:
 
 
 def unpacked(flat: Tensor, shapes: Shapes) -> dict[str, Tensor]:
-    """Views of a flat tensor in these shapes."""
-    parts = flat.split([shape.numel() for shape in shapes.values()])
-    return {name: part.view(shape) for (name, shape), part in zip(shapes.items(), parts, strict=True)}
+    """Views of a flat tensor in these shapes; what it has beyond them is left out."""
+    sizes = [shape.numel() for shape in shapes.values()]
+    rest = len(flat) - sum(sizes)
+    parts = flat.split([*sizes, rest] if rest else sizes)
+    return {name: part.view(shape) for (name, shape), part in zip(shapes.items(), parts, strict=False)}

@@ -17,14 +17,15 @@ from scaleinv._sweep.ensemble import Training
 from scaleinv._sweep.grid import make_grid
 from scaleinv._sweep.inspection import inspect_batches, inspect_models
 from scaleinv._sweep.jobs import Curves, Workers, train_jobs
+from scaleinv._sweep.sources import make_model
 from scaleinv._sweep.store import open_store
+from scaleinv._sweep.ways import find_way
 from scaleinv._threads import threads
-from scaleinv.optimizers import Optimizer
 
 
 def sweep(  # noqa: PLR0913
     model: Callable[..., nn.Module],
-    optimizer: Callable[..., Optimizer],
+    optimizer: Callable[..., Any],
     batches: Callable[..., Iterable[tuple[Tensor, Tensor]]],
     grid: Mapping[str, Any],
     *,
@@ -46,9 +47,19 @@ def sweep(  # noqa: PLR0913
     >>> dict(result.losses.sizes)
     {'lr': 3, 'weight': 2, 'seed': 2, 'step': 2}
 
+    With an optimizer class, one live optimizer trains members of different lr:
+
+    >>> import torch
+    >>> grid = {"lr": [1e-3, 1e-2], "betas[0]": [0.9, 0.5]}
+    >>> result = sweep(models.mlp, torch.optim.Adam, partial(data.batches, 20), grid, every=10)
+    >>> result["lr"].attrs["trained_by"], result["betas[0]"].attrs["trained_by"]
+    ('units', 'stacks')
+
     Args:
         model: ``function(seed=..., **keywords)`` → nn.Module with parameters only (no buffers, such as running means).
-        optimizer: a factory of ``scaleinv.optimizers``, such as ``optimizers.adam``.
+        optimizer: a factory of ``scaleinv.optimizers``, such as ``optimizers.adam``; or a class such as
+            ``torch.optim.Adam``, one of a third party, or a function: ``optimizer(params, **hyperparameters)``.  Flags
+            may then be axes too.
         batches: function(seed=...) → (inputs, targets), a finite iterable with tensors of the same shapes in each step.
             Members of one seed see the same batches.  They train on the device that holds these.
         grid: name → a list (another sequence, a 1-d array) for an axis of the grid; → one value, for all members; → a
@@ -68,30 +79,36 @@ def sweep(  # noqa: PLR0913
 
     Returns:
         An ``xarray.Dataset`` of ``losses``, in the unit of the loss, with the dimensions of the grid's axes, "seed" and
-        "step" (the last one of each mean).  NaN and ∞ are results: a member that diverges harms no other.
+        "step" (the last one of each mean).  NaN and ∞ are results: a member that diverges harms no other.  With an
+        optimizer class the attribute ``trained_by`` of an axis says how: "units", one optimizer for its values, by way
+        of the units of its hyperparameters; "stacks", one for each value; "members", one for each member, if members
+        would affect each other in one or it treats tensors as wholes.  A trial of each way before the training
+        compares it with single runs.
 
     Raises:
         TypeError, ValueError: if something cannot be trained; before anything is, and with a way out.
 
-    The numbers do not depend on the executor, nor on memory as long as it has room for jobs of 32 members; below, a
-    last bit may differ.
+    A member is the single run up to rounding: sums are in another order, and a factor lr₀/lr that is no power of two
+    rounds the stored parameters.  The numbers do not depend on the executor, nor on memory as long as it has room for
+    jobs of 32 members; below, a last bit may differ.
     """
     plan, seeds = make_grid(model, optimizer, grid), _check_seeds(seeds)
     _check_executor(executor)
     data = inspect_batches(batches, seeds, every)
     models = inspect_models(model, plan, seeds[0], loss_fn, data.example)
-    training = Training(model, optimizer, batches, loss_fn, every, plan.fixed, models.largest, models.masked)
+    way = find_way(optimizer, plan, make_model(model, seeds[0], models.largest))
+    training = Training(model, optimizer, batches, loss_fn, every, plan.fixed, models.largest, models.masked, way.alone)
     workers = Workers(_number_of_workers(executor, data.device), data.device, memory)
-    size = workers.job_size(training, plan.points, seeds)
+    size = workers.job_size(training, way.members.points, seeds)
     store = open_store(folder, training, plan, seeds)
-    curves = Curves(plan.points, seeds, data.steps // every, store.load())
+    curves = Curves(way.members, seeds, data.steps // every, store.load())
     jobs = curves.missing_jobs(training, size)
     with _bar(curves, progress) as bar, threads(1), _pool(executor, workers.number) as pool:
         for result in train_jobs(pool, jobs):
             curves.add(result)
             store.save(result)
             bar.update(len(result.losses))
-    return plan.labelled(curves.values, seeds, every)
+    return plan.labelled(curves.values, seeds, every, way.labels(plan))
 
 
 def _check_seeds(seeds: Iterable[int]) -> list[int]:

@@ -124,7 +124,7 @@ def test_jobs_have_equal_sizes_in_blocks_for_all_workers_within_the_memory(
 def test_the_members_that_fit_are_counted_in_bytes_for_each_worker():
     sample = Job(training(), 0, points(1), 2)
     ensemble = Ensemble(sample)
-    member, batches = ensemble.nbytes / 2, 10 * 64 * (64 * 4 + 8)  # images in float32 and labels
+    member, batches = ensemble.nbytes_for(sample) / 2, 10 * 64 * (64 * 4 + 8)  # images in float32 and labels
     for workers, number in ((1, 1), (1, 10), (3, 10)):
         memory = workers * (batches + number * member)
         assert members_that_fit(sample, memory, workers) == number

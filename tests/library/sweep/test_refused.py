@@ -118,7 +118,7 @@ REFUSED = {
         {"optimizer": optimizers.sgd, "grid": {"momentum": [0.9, 0.0], "nesterov": True}},
         ["nesterov", "momentum"],
     ),
-    "torch's optimizer": ({"optimizer": optim.Adam}, ["optimizer", "Adam", "scaleinv.optimizers"]),
+    "an optimizer": ({"optimizer": optim.Adam([X])}, ["optimizer", "Adam", "scaleinv.optimizers"]),
     "seeds empty": ({"seeds": ()}, ["seeds=()", "at least one"]),
     "seeds doubled": ({"seeds": (0, 1, 0)}, ["seeds=(0, 1, 0)", "twice"]),
     "seeds not integers": ({"seeds": (0.5,)}, ["seeds=(0.5,)", "integer"]),
