@@ -13,6 +13,7 @@ from scaleinv._audit.audit_model import Audit, audit
 from scaleinv._audit.comparison import ComparedRow, Comparison, compare
 from scaleinv._audit.findings import Finding, Severity
 from scaleinv._audit.folding import brief_names, fold_names
+from scaleinv._audit.laws_of import stepping_class
 from scaleinv._audit.logged import FLAT_COLUMNS
 from scaleinv._audit.row import Row
 from scaleinv._audit.saved import (
@@ -26,9 +27,11 @@ from scaleinv._audit.saved import (
     read_checkpoint,
 )
 from scaleinv._audit.settings import check_mutes, fails, project_settings
+from scaleinv._audit.unwrapped import unwrapped
 
 __all__ = [
     "FLAT_COLUMNS", "Audit", "ComparedRow", "Comparison", "Finding", "Outline", "Row", "Severity", "audit",
     "audit_saved", "brief_names", "build_outline", "check_mutes", "compare", "fails", "fitting_classes", "fold_names",
     "load_plain", "load_safetensors", "outline_of_transformers", "project_settings", "read_checkpoint",
+    "stepping_class", "unwrapped",
 ]  # fmt: skip

@@ -35,7 +35,8 @@ def compare_gradients(
 
     A step is a function without arguments that runs your own forward and backward passes, one or several, and leaves
     the gradients on ``model``; or returns the loss, of which this function then takes the gradient.  It may accumulate
-    pieces and use DDP, autocast or a ``GradScaler``, but takes no step of an optimizer.  ``a`` runs, ``b`` runs, and
+    pieces and use DDP, FSDP 2, autocast or a ``GradScaler``, but takes no step of an optimizer; with the Trainer of
+    transformers, ``lambda: trainer.training_step(model, batch)`` is a step.  ``a`` runs, ``b`` runs, and
     ``a`` runs again to see how far it agrees with itself.  ``a`` and ``b`` begin at the same random numbers, gradients
     of None, and buffers and modes as they are now; afterwards all of these are put back.  In several processes, each
     has to call it.
@@ -45,20 +46,21 @@ def compare_gradients(
             file, by ``torch.save`` or safetensors, of such a mapping.  For several loss terms, a mapping from each to
             one of these, or a step that returns a dict of losses.
         b: the same.  Names are matched to those of ``a`` without what DDP, FSDP or ``torch.compile`` add.
-        model: on which steps leave their gradients, not wrapped.  Without it a step returns them.
+        model: on which steps leave their gradients.  Without it a step returns them.
         optimizer: one, its class, or the result of ``infer_units``: says what it sees of the factor.
         tolerance: share of a gradient by which it may differ from a multiple and still be one; by default half of
             the digits of the coarsest number format in which the gradients, or the outputs of modules, are: 3e-4 for
             float32, 0.09 for bfloat16.
 
     Returns:
-        A ``GradientComparison``.  It holds no tensors.  While the function runs, two gradients are in the CPU's memory.
+        A ``GradientComparison``.  It holds no tensors.  While the function runs, two gradients, with all their shards,
+        are in the CPU's memory.
 
     Raises:
         OSError: if a file cannot be read.
         TypeError: if ``a`` or ``b`` is none of these, or ``model`` is not a module.
         ValueError: if they have no name in common, or shapes differ; a step leaves out its backward pass in both,
-            or calls an optimizer's ``step()``; a gradient is sharded; ``tolerance`` is not between 0 and 1; or the
+            or calls an optimizer's ``step()``; a gradient has no numbers; ``tolerance`` is not between 0 and 1; or the
             optimizer's units are not known.
 
     >>> import torch, scaleinv

@@ -5,6 +5,7 @@ from typing import Any, TypeAlias
 
 import torch
 
+from scaleinv._audit import stepping_class, unwrapped
 from scaleinv._entries import entries_of, get_entry
 from scaleinv._gradients.factors import factor_text, times_text
 from scaleinv.known_optimizers import units_of
@@ -68,7 +69,9 @@ def _settings(optimizer: Any) -> list[Mapping[str, Any]]:
 
 
 def _known(optimizer: OptimizerOrUnits) -> type[torch.optim.Optimizer] | Units:
-    return type(optimizer) if isinstance(optimizer, torch.optim.Optimizer) else optimizer
+    if isinstance(optimizer, Units):
+        return optimizer
+    return stepping_class(optimizer if isinstance(optimizer, type) else type(unwrapped(optimizer)))
 
 
 def _named(optimizer: OptimizerOrUnits) -> tuple[str, str]:

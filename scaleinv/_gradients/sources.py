@@ -18,7 +18,7 @@ def gradients_of(model: nn.Module) -> Gradients:
     """Name → gradient of each parameter that is trained, on the CPU; None where it has none.
 
     Raises:
-        ValueError: if a gradient is sharded or has no numbers.
+        ValueError: if a gradient has no numbers.
     """
     trained = {name: p for name, p in model.named_parameters() if p.requires_grad and not is_lazy(p)}
     return {name: None if p.grad is None else _plain(name, p.grad) for name, p in trained.items()}
@@ -68,16 +68,13 @@ def _gradients(argument: str, value: Any) -> Gradients:
 
 
 def _plain(name: str, gradient: Tensor) -> Tensor:
-    """A copy on the CPU."""
+    """A copy on the CPU; of shards, put together, in every process."""
     if gradient.is_meta:
         raise ValueError(f"{name}: its gradient is on the meta device and has no numbers; use a model with numbers")
-    if hasattr(gradient, "to_local"):
-        raise ValueError(
-            f"{name}: its gradient is sharded; compare mappings of whole ones, {{name: p.grad.full_tensor() ...}}"
-        )
     if not (gradient.is_floating_point() or gradient.is_complex()):
         raise TypeError(f"{name}: {gradient.dtype} is not the format of a gradient; pass floating-point tensors")
-    copied = gradient.detach().to("cpu", copy=True)
+    whole: Tensor = gradient.full_tensor() if hasattr(gradient, "full_tensor") else gradient  # of a DTensor
+    copied = whole.detach().to("cpu", copy=True)
     return copied.coalesce() if copied.layout == torch.sparse_coo else copied
 
 

@@ -13,6 +13,7 @@ from scaleinv.changes import Change
 
 _NAMED = 3  # names, or ranges of names, written out
 _FEWEST = 4  # coordinates from which a direction shows something: two numbers are in proportion always
+_SLACK = 100  # times the rounding of a tensor by which its factor may differ from that of others
 _ROUNDING = 4  # gaps between numbers, of the whole gradient, which rounding may put into one tensor
 _LOSS_SCALE = 1024  # powers of two from here on are likelier a loss scale than a number of examples
 _BFLOAT16 = 0.09  # half of the digits of bfloat16
@@ -98,8 +99,8 @@ def judge(rows: Rows, precision: Precision) -> tuple[list[ComparedGradient], Ver
 def _with_status(rows: Rows, precision: Precision) -> list[ComparedGradient]:
     both = [row for row in rows if row.status == "unequal"]
     overall, size = together(both).factor, math.sqrt(sum(row.norm_b**2 for row in both))
-    fitting = [row.factor for row in both if row.size >= _FEWEST and row.rest <= precision.tolerance]
-    candidates = [factor for factor, _ in _clusters(fitting, precision.tolerance)] or [overall]
+    fitting = [row for row in both if row.size >= _FEWEST and row.rest <= precision.tolerance]
+    candidates = [cluster[0].factor for cluster in _clusters(fitting, precision)] or [overall]
 
     def status(row: ComparedGradient) -> str:
         if row.status != "unequal":
@@ -114,15 +115,20 @@ def _with_status(rows: Rows, precision: Precision) -> list[ComparedGradient]:
     return [replace(row, status=status(row)) for row in rows]
 
 
-def _clusters(factors: Sequence[float], tolerance: float) -> list[tuple[float, int]]:
-    """Factors that are one within the tolerance, the most frequent first: (their median, how many)."""
-    clusters: list[list[float]] = []
-    for factor in sorted(factors):
-        if clusters and abs(factor - clusters[-1][-1]) <= 2 * tolerance * abs(factor):
-            clusters[-1].append(factor)
+def _clusters(rows: Rows, precision: Precision) -> list[list[ComparedGradient]]:
+    """Rows of one factor, as far as can be told, the most frequent first; in each, the most exact row first."""
+    clusters: list[list[ComparedGradient]] = []
+    for row in sorted(rows, key=lambda row: row.factor):
+        if clusters and _have_one_factor(clusters[-1][0], row, precision):
+            clusters[-1].append(row)
         else:
-            clusters.append([factor])
-    return sorted([(each[len(each) // 2], len(each)) for each in clusters], key=lambda each: -each[1])
+            clusters.append([row])
+    return sorted([sorted(each, key=lambda row: row.rest) for each in clusters], key=len, reverse=True)
+
+
+def _have_one_factor(one: ComparedGradient, other: ComparedGradient, precision: Precision) -> bool:
+    error = min(precision.tolerance, _SLACK * max(one.rest, other.rest, precision.gap))
+    return abs(one.factor - other.factor) <= 2 * error * max(abs(one.factor), abs(other.factor))
 
 
 # The verdict on those that have a gradient in both.
@@ -135,11 +141,11 @@ def _of_compared(rows: Rows, precision: Precision) -> Verdict:
     fitting = [row for row in both if row.status == "factor"]
     unequal = [row for row in both if row.status == "unequal"]
     overall = together(both)
-    clusters = _clusters([row.factor for row in fitting], precision.tolerance)
+    clusters = _clusters(fitting, precision)
     if unequal or not clusters:
         return _no_factor(both, unequal or both, overall, precision)
     if len(clusters) > 1:
-        return _several_factors(fitting, [factor for factor, _ in clusters], precision)
+        return _several_factors(clusters, precision)
     missing = [row for row in rows if row.status in ("only_a", "only_b")]
     verdict = _one_factor(both, overall.factor, precision)
     if missing:
@@ -179,13 +185,13 @@ def _what_has_such_a(factor: float) -> str:
     return f"The loss is divided by another number, of tokens or examples, or has a weight. {remedy}"
 
 
-def _several_factors(rows: Rows, factors: Sequence[float], precision: Precision) -> Verdict:
+def _several_factors(clusters: list[list[ComparedGradient]], precision: Precision) -> Verdict:
     parts = []
-    for factor in factors[:_NAMED]:
-        own = [row for row in rows if abs(row.factor - factor) <= 4 * precision.tolerance * abs(factor)]
-        exact = math.copysign(nearest_simple(abs(factor), precision.gap, precision.gap), factor)
-        parts.append(f"× {factor_text(exact)} in {_names(own)}")
-    parts += [f"{len(factors) - _NAMED} more factors"] if len(factors) > _NAMED else []
+    for rows in clusters[:_NAMED]:
+        factor, error = rows[0].factor, rows[0].rest + precision.gap / 64
+        exact = math.copysign(nearest_simple(abs(factor), error, precision.gap), factor)
+        parts.append(f"× {factor_text(exact)} in {_names(rows)}")
+    parts += [f"{len(clusters) - _NAMED} more factors"] if len(clusters) > _NAMED else []
     note = (
         "A loss term that reaches these tensors alone has another weight, or their gradients are scaled or reduced in "
         "another way. Settings for each group of parameters would make up for it; the loss's factor does not."

@@ -5,7 +5,7 @@ import math
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 from torch.nn.functional import cross_entropy, mse_loss
@@ -46,6 +46,7 @@ def test_one_factor_everywhere_is_named_exactly(factor, dtype):
     assert {row.status for row in result.rows} == {"factor"}
 
 
+@settings(max_examples=25)
 @given(st.floats(1e-6, 1e6))
 def test_a_factor_is_found_and_is_the_inverse_the_other_way_round(factor):
     a = gradient(torch.float64)
@@ -137,6 +138,16 @@ def test_two_numbers_are_in_proportion_always_and_show_nothing():
     a = {"scale": torch.tensor(1.0), "shift": torch.tensor(2.0)}
     assert compare_gradients(a, {"scale": torch.tensor(3.0), "shift": torch.tensor(1.0)}).kind == "unequal"
     assert compare_gradients(a, times(3.0, a)).kind == "factor"
+
+
+def test_factors_that_differ_by_more_than_rounding_are_told_apart():
+    """As where one loss term counts one token more."""
+    a = gradient()
+    result = compare_gradients(a, {**a, "2.weight": a["2.weight"] * (3000 / 3001)})
+    assert result.kind == "factors" and "× 0.9997 in 2.weight" in result.verdict.text
+    many = {f"{i}.weight": noise(20, seed=i) for i in range(40)}
+    drifting = {name: value * (1 + 1e-4 * i) for i, (name, value) in enumerate(many.items())}
+    assert compare_gradients(many, drifting).kind == "factors"
 
 
 def test_rounding_beside_larger_gradients_is_not_a_direction():
@@ -441,7 +452,20 @@ def test_steps_on_two_models_return_their_gradients():
     assert compare_gradients(plain, wrapped).factor == 5  # the gradients that they hold now
 
 
+def test_a_compiled_model_and_a_wrapped_one_are_run():
+    model, x, y, loss = language_model()
+    whole = lambda: loss(x, y).backward()  # noqa: E731
+    compiled = torch.compile(model, backend="eager")
+    result = compare_gradients(whole, lambda: 2 * cross_entropy(compiled(x).mT, y), compiled)
+    assert (result.kind, result.factor) == ("factor", 2.0)
+    assert compare_gradients(whole, lambda: loss(x, y), nn.DataParallel(model)).kind == "equal"
+
+
 # What the optimizer sees.
+
+
+class Renamed(torch.optim.AdamW):
+    pass
 
 
 @pytest.mark.parametrize(
@@ -452,6 +476,7 @@ def test_steps_on_two_models_return_their_gradients():
         (torch.optim.SGD, "SGD sees it: b trains as a does with lr / 4, weight_decay × 4 and max_norm × 4"),
         (torch.optim.Muon, "Muon does not see it but for eps and max_norm"),
         (torch.optim.Adafactor, "Adafactor does not see it but for eps[0] and max_norm"),
+        (Renamed, "AdamW does not see it but for eps and max_norm"),
         (torch.optim.RAdam, "What RAdam sees of it is not a matter of one number"),
         (torch.optim.SGD([nn.Parameter(torch.ones(2))], lr=0.1), "with lr / 4 and max_norm × 4"),
         (torch.optim.Adam([nn.Parameter(torch.ones(2))], weight_decay=0.1), "but for eps, weight_decay and max_norm"),

@@ -17,6 +17,8 @@ import torch, torch.distributed as dist
 from torch import nn
 from torch.nn.functional import cross_entropy
 from torch.nn.parallel import DistributedDataParallel
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.tensor import DTensor, Partial, Shard, distribute_tensor
 from scaleinv import compare_gradients
 
 store = f"file://{folder}/store"
@@ -40,6 +42,11 @@ steps = {
 }
 results = {name: compare_gradients(whole, step, model, optimizer=torch.optim.AdamW) for name, step in steps.items()}
 kinds = [(result.kind, result.noise) for result in results.values()]
+mesh = init_device_mesh("cpu", (2,))
+gradient = torch.arange(1.0, 13).view(4, 3)
+sharded = distribute_tensor(3 * gradient, mesh, [Shard(0)])
+partial = DTensor.from_local(gradient, mesh, [Partial()])
+kinds += [compare_gradients({"w": gradient}, {"w": each}).factor for each in (sharded, partial)]
 dist.destroy_process_group()
 """
 OTHER = "import sys; folder, rank = sys.argv[1], 1; exec(sys.argv[2]); print(kinds)"
@@ -71,4 +78,9 @@ def test_the_world_size_mistake_and_unequal_weights(outcome):
 def test_both_processes_come_to_the_same_verdicts(outcome):
     _, kinds, printed = outcome
     assert printed.strip() == str(kinds)
-    assert kinds == [("unequal", 0.0), ("factor", 0.0), ("equal", 0.0)]
+    assert kinds[:3] == [("unequal", 0.0), ("factor", 0.0), ("equal", 0.0)]
+
+
+def test_gradients_in_shards_are_put_together(outcome):
+    """Three times as large in shards by rows; terms of a sum over two processes, twice."""
+    assert outcome[1][3:] == [3.0, 2.0]

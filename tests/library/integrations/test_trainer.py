@@ -8,7 +8,7 @@ from torch import nn
 
 transformers = pytest.importorskip("transformers")
 
-from scaleinv import audit, compare  # noqa: E402 (the package may be missing)
+from scaleinv import audit, compare, compare_gradients  # noqa: E402 (the package may be missing)
 from scaleinv.integrations import TrainerAudit  # noqa: E402
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -161,3 +161,34 @@ def test_of_a_transformer_it_logs_few_numbers(tmp_path):
 def test_wrong_options_are_refused(tmp_path, options):
     with pytest.raises((TypeError, ValueError), match=next(iter(options))):
         TrainerAudit(trainer_of(tmp_path), **options)
+
+
+class Counting(Model):
+    """Its loss is a sum over the number of items that Trainer counts, where Trainer does."""
+
+    accepts_loss_kwargs = True
+
+    def forward(self, x, labels, mask, num_items_in_batch=None):
+        squares = ((self.layers(x) - labels).square().mean(dim=1) * mask).sum()
+        return {"loss": squares / (mask.sum() if num_items_in_batch is None else num_items_in_batch)}
+
+
+def test_its_steps_accumulate_as_the_whole_batch_or_as_a_mean_of_means(tmp_path):
+    model = Counting()
+    mask = torch.tensor([1.0, 1.0, 1.0, 1.0, 1.0, 0.0, 1.0, 0.0])
+    x = torch.randn(8, 8, generator=torch.Generator().manual_seed(0))
+    trainer = trainer_of(tmp_path, model)
+
+    def step(pieces, items):
+        def run():
+            trainer.current_gradient_accumulation_steps = pieces
+            for rows in torch.arange(8).chunk(pieces):
+                batch = {"x": x[rows], "labels": x.flip(1)[rows], "mask": mask[rows]}
+                trainer.training_step(model, batch, num_items_in_batch=items)
+
+        return run
+
+    whole = step(1, mask.sum())
+    assert compare_gradients(whole, step(4, mask.sum()), model).kind == "equal"
+    assert compare_gradients(whole, step(4, None), model).kind == "unequal"
+    assert compare_gradients(whole, step(4, mask.sum() / 4), model).factor == 4
