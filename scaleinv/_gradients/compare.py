@@ -1,20 +1,19 @@
 """``compare_gradients``: two backward passes of the user's own, side by side."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
-import torch
-from torch import nn
+from torch import Tensor, nn
 
 from scaleinv._checks import check_scale
 from scaleinv._gradients.factors import factor_text
 from scaleinv._gradients.names import matched
 from scaleinv._gradients.rehearsal import Rehearsal, gap
 from scaleinv._gradients.result import GradientComparison
-from scaleinv._gradients.row import ComparedGradient, compare_tensors
+from scaleinv._gradients.row import ComparedGradient, compare_tensors, relative_difference
 from scaleinv._gradients.seen import OptimizerOrUnits, check_optimizer, seen_by
 from scaleinv._gradients.sources import Gradients, Terms, is_terms, read
 from scaleinv._gradients.verdict import Precision, Verdict, judge
@@ -92,7 +91,7 @@ def compare_gradients(
         del terms_b
         again = _again(rehearsal, a)
         if again is not None:
-            noise = _relative_distance(terms_a, again)
+            noise = relative_difference(_pairs(terms_a, again))
     finally:
         rehearsal.finish()
     coarsest = max([*gaps, rehearsal.coarsest])
@@ -167,17 +166,13 @@ def _compared(a: Gradients, b: Gradients) -> list[ComparedGradient]:
     return rows
 
 
-def _relative_distance(a: Terms, again: Terms) -> float:
-    """‖again − a‖/‖a‖ of all tensors of all terms."""
-    square = size = 0.0
-    for term in a:
-        for name, gradient in a[term].items():
-            other = again[term].get(name)
+def _pairs(a: Terms, again: Terms) -> Iterator[tuple[Tensor, Tensor]]:
+    """The gradients of all tensors that have one in both."""
+    for term, gradients in a.items():
+        for name, gradient in gradients.items():
+            other = again.get(term, {}).get(name)
             if gradient is not None and other is not None:
-                dense = [each if each.layout == torch.strided else each.to_dense() for each in (gradient, other)]
-                square += float((dense[1] - dense[0]).double().norm()) ** 2
-                size += float(dense[0].double().norm()) ** 2
-    return math.sqrt(square / size) if size else math.nan
+                yield gradient, other
 
 
 def _has_batch_norm(model: nn.Module | None) -> bool:

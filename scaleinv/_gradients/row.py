@@ -1,7 +1,7 @@
 """The gradients of one tensor, compared."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -114,6 +114,21 @@ def compare_tensors(name: str, a: Tensor | None, b: Tensor | None) -> ComparedGr
     factor = math.copysign(math.sqrt(bb) / math.sqrt(aa), ab)
     rest = sum(_square(y - ab / aa * x) for x, y in _blocks(a, b))
     return ComparedGradient(name, shape, "unequal", factor, cosine, math.sqrt(rest / bb), **sizes)
+
+
+def relative_difference(pairs: Iterable[tuple[Tensor, Tensor]]) -> float:
+    """‖b − a‖/‖a‖ of all pairs (a, b) together; NaN where all a are zeros.
+
+    >>> import torch
+    >>> from scaleinv._gradients.row import relative_difference
+    >>> relative_difference([(torch.tensor([3.0]), torch.tensor([3.0])), (torch.tensor([4.0]), torch.tensor([3.0]))])
+    0.2
+    """
+    difference = size = 0.0
+    for a, b in pairs:
+        for x, y in _blocks(a, b):
+            difference, size = difference + _square(y - x), size + _square(x)
+    return math.sqrt(difference / size) if size else math.nan
 
 
 def _square(x: Tensor) -> float:

@@ -7,17 +7,19 @@ import sys
 import pytest
 import torch
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.filterwarnings("ignore:FSDP2-wrapped module")]
 
 # Sequences of other lengths, half of them in each process.  A loss that is divided by the process's own number of
 # tokens weighs them unequally; divided by the number of all, it is averaged over two processes, so half as large.
 CODE = """
+import copy
 from datetime import timedelta
 import torch, torch.distributed as dist
 from torch import nn
 from torch.nn.functional import cross_entropy
 from torch.nn.parallel import DistributedDataParallel
 from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor, Partial, Shard, distribute_tensor
 from scaleinv import compare_gradients
 
@@ -47,6 +49,15 @@ gradient = torch.arange(1.0, 13).view(4, 3)
 sharded = distribute_tensor(3 * gradient, mesh, [Shard(0)])
 partial = DTensor.from_local(gradient, mesh, [Partial()])
 kinds += [compare_gradients({"w": gradient}, {"w": each}).factor for each in (sharded, partial)]
+
+shards = fully_shard(copy.deepcopy(model), mesh=mesh)
+
+def of_plain():
+    model.zero_grad()
+    whole().backward()
+    return model
+
+kinds.append(compare_gradients(of_plain, lambda: total(shards, own) / tokens, shards).factor)
 dist.destroy_process_group()
 """
 OTHER = "import sys; folder, rank = sys.argv[1], 1; exec(sys.argv[2]); print(kinds)"
@@ -82,5 +93,5 @@ def test_both_processes_come_to_the_same_verdicts(outcome):
 
 
 def test_gradients_in_shards_are_put_together(outcome):
-    """Three times as large in shards by rows; terms of a sum over two processes, twice."""
-    assert outcome[1][3:] == [3.0, 2.0]
+    """Three times as large in shards by rows; terms of a sum over two processes, twice; FSDP 2 averages as DDP does."""
+    assert outcome[1][3:] == [3.0, 2.0, 0.5]
