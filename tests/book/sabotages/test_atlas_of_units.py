@@ -20,7 +20,7 @@ SABOTAGES = [
         "optimizers in another's place: SGD in Adam's, Adam in RAdam's, Adagrad in AdamW's",
         {"infer_units(cls, GIVEN": "infer_units(CHANGED.get(cls, cls), GIVEN", "GIVEN = {": CHANGED + "GIVEN = {"},
     ),
-    (["7.3 optimizers", "7.4"], "an atlas without torch_optimizer", without("torch_optimizer")),
+    (["7.3 optimizers", "7.4", "7.12 blind to a factor"], "an atlas without torch_optimizer", without("torch_optimizer")),
     (
         ["7.3 not run"],
         "what agrees within rounding does not run",
@@ -51,7 +51,6 @@ SABOTAGES = [
         "optimizers blind to a tensor's factor",
         {'frame.scales == "entry"': 'frame.scales == "tensor"'},
     ),
-    (["7.12 blind to a factor"], "an atlas without torch_optimizer", without("torch_optimizer")),
     (["7.13"], "the fourth root", {"power = 1 / 3": "power = 1 / 4"}),
     (["7.14"], "the powers change places", {'{"lr_power": power}': '{"lr_power": -0.9 - power}'}),
     (["7.15 g = 1:"], "SGD for LaProp", {"pytorch_optimizer.LaProp(p, lr=1.0, eps=eps)": "optim.SGD(p, lr=1.0)"}),
