@@ -56,7 +56,7 @@ def adamw(*shapes, rms=0.05, lr=LR, weight_decay=DECAY, gradient=None, **others)
     return optim.AdamW(parameters, lr=lr, weight_decay=weight_decay, **others)
 
 
-def step_under_noise(optimizer, gradient=0.01, steps=400, last=100):
+def step_under_noise(optimizer, gradient=0.01, steps=200, last=100):
     """RMS of a step's change of each parameter, for gradients without mean or memory; parameters are put back."""
     generator = torch.Generator().manual_seed(1)
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
@@ -106,14 +106,14 @@ def test_steps_are_as_large_under_noise_as_those_of_adamw(to, hyperparameters, l
     switch = switch_optimizer(old, to, hyperparameters)
     new = to(without_decay(switch.groups), **hyperparameters)
     wanted = steps_of_adamw()
-    ratios = step_under_noise(new) / wanted
+    ratios = step_under_noise(new, steps=500 if to is optim.RMSprop else 200) / wanted
     assert all(least < ratio < most for ratio in ratios.tolist())
     predicted = torch.tensor([row.step for row in switch.rows])
     assert torch.allclose(predicted, wanted, rtol=0.03)
     assert switch.exact is False
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=5, deadline=None)
 @given(st.floats(1e-5, 1e-2), st.floats(0.0, 0.95), st.floats(1e-4, 10), st.sampled_from([(40,), (8, 50), (3, 4, 5)]))
 def test_of_sgd_and_back_is_the_same_lr(lr, momentum, gradient, shape):
     old = adamw(shape, lr=lr, gradient=gradient)
@@ -142,14 +142,14 @@ def test_on_a_network_steps_are_nearly_as_large():
     def sizes(make):
         model = copy.deepcopy(start)
         optimizers, squares = make(model), 0.0
-        for step in range(100):
+        for step in range(60):
             batch = torch.arange(16) + 16 * (step % 32)
             model.zero_grad()
             nn.functional.cross_entropy(model(x[batch]), y[batch]).backward()
             before = model[0].weight.detach().clone()
             for optimizer in optimizers:
                 optimizer.step()
-            squares += (model[0].weight.detach() - before).square().mean().item() * (step >= 50)
+            squares += (model[0].weight.detach() - before).square().mean().item() * (step >= 30)
         return squares**0.5
 
     def switched(to, **hyperparameters):
