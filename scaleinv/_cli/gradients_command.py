@@ -2,11 +2,13 @@
 
 import argparse
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
 
 from scaleinv._cli.outcome import Outcome
 from scaleinv._cli.units_command import measure
-from scaleinv._cli.words import import_optimizer
+from scaleinv._cli.words import import_function, import_optimizer
 from scaleinv._gradients import compare_gradients
 from scaleinv._infer import infer_units
 from scaleinv.known_optimizers import UNITS
@@ -20,6 +22,12 @@ def gradients_outcome(options: argparse.Namespace, rest: Sequence[str]) -> Outco
     if options.optimizer is not None:
         known = import_optimizer(options.optimizer)
         optimizer = known if known in UNITS else measure(options.optimizer, {}, infer_units)
-    result = compare_gradients(options.a, options.b, optimizer=optimizer, tolerance=options.tolerance)
+    a, b = _source(options.a), _source(options.b)
+    result = compare_gradients(a, b, optimizer=optimizer, tolerance=options.tolerance)
     text = json.dumps(result.as_dict(), indent=1, ensure_ascii=False, allow_nan=False) if options.json else ""
     return Outcome(text or result.report(), int(options.fail and result.kind != "equal"))
+
+
+def _source(word: str) -> str | Callable[[], Any]:
+    """A file, or a step that package:function names."""
+    return import_function(word) if ":" in word and not Path(word).exists() else word

@@ -46,6 +46,7 @@ or in the project's pyproject.toml, by kind, size and names of parameters:
 
 gradients reads two files, each of a dict from names to the gradients of one step, or from loss terms to such dicts:
   torch.save({{name: p.grad for name, p in model.named_parameters()}}, "A.pt")
+or package:function in place of a file, for a function that runs a step and returns the model or such a dict.
 """
 USAGES = {
     "units": "{prog} units OPTIMIZER [--HYPERPARAMETER VALUE ...] [--expect NAME=UNIT ...]",
@@ -165,7 +166,7 @@ def _add_audit_arguments(audit: argparse.ArgumentParser) -> None:
 
 def _add_gradients_arguments(gradients: argparse.ArgumentParser) -> None:
     for name in ("a", "b"):
-        text = f"a file with the gradients of step {name}, by torch.save or safetensors"
+        text = f"a file with the gradients of step {name}, by torch.save or safetensors; or package:function"
         gradients.add_argument(name, metavar=f"{name.upper()}.pt", help=text)
     gradients.add_argument("--optimizer", metavar="OPTIMIZER", help="package.module.Name: what it sees of a factor")
     gradients.add_argument(

@@ -110,7 +110,7 @@ def import_function(path: str) -> Callable[[], Any]:
     except ImportError as error:
         raise ImportError(f"{path}: {error}; it has to be package.module:function") from error
     if not callable(function):
-        raise TypeError(f"{path} is not a function; give one without arguments, which returns the model")
+        raise TypeError(f"{path} is not a function; give one without arguments")
     return function
 
 

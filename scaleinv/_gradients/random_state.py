@@ -30,7 +30,7 @@ class RandomState(NamedTuple):
 
     @classmethod
     def now(cls) -> "RandomState":
-        cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+        cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
         mps = torch.mps.get_rng_state() if torch.backends.mps.is_available() else None
         return cls(random.getstate(), np.random.get_state(), torch.get_rng_state(), cuda, mps)
 

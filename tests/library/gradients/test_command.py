@@ -77,6 +77,33 @@ def test_safetensors_are_read_and_python_reads_paths_too(command, tmp_path):
     assert compare_gradients(tmp_path / "A.pt", "C.safetensors").factor == 1 / 3
 
 
+STEPS = """
+import torch
+
+model = torch.nn.Linear(3, 2)
+
+def step(factor=1.0):
+    print("running")
+    model.zero_grad()
+    (factor * model(torch.arange(6.0).view(2, 3)).square().sum()).backward()
+    return model
+
+def scaled():
+    return step(16.0)
+
+value = 3
+"""
+
+
+def test_functions_run_their_steps(command, tmp_path, monkeypatch):
+    (tmp_path / "their_steps.py").write_text(STEPS)
+    monkeypatch.syspath_prepend(tmp_path)
+    status, out, err = command("gradients their_steps:step their_steps:scaled")
+    assert status == 0 and out.startswith("b is 16 × a in every tensor") and "running" in err
+    assert "has to be package.module:function" in command("gradients A.pt their_steps:none")[2]
+    assert "is not a function" in command("gradients A.pt their_steps:value")[2]
+
+
 @pytest.mark.parametrize(
     "words, error",
     [
