@@ -30,7 +30,7 @@ def compare_gradients(
     optimizer: OptimizerOrUnits | None = None,
     tolerance: float | None = None,
 ) -> GradientComparison:
-    """Compare the gradients of two backward passes: n times off, or weighted unequally?
+    """Compare the gradients of two backward passes, of which one may be n times off or weigh examples unequally.
 
     A step is a function without arguments that runs your own forward and backward passes, one or several, and leaves
     the gradients on ``model``; or returns the loss, of which this function then takes the gradient.  It may accumulate

@@ -4,7 +4,8 @@ import math
 from fractions import Fraction
 
 _LARGEST = 64  # of the smaller of numerator and denominator
-_CHANCE = 0.1  # a number that has a fraction this near in one case of ten shows nothing
+_CHANCE = 0.1  # a number that is this near to a whole one, or its inverse, in one case of ten shows nothing
+_CHANCE_OF_FRACTION = 0.01  # of others there are more
 
 
 def simple_fraction(value: float, error: float) -> Fraction | None:
@@ -24,7 +25,7 @@ def simple_fraction(value: float, error: float) -> Fraction | None:
     large = max(value, 1 / value)
     for below in range(1, _LARGEST + 1):
         above = round(large * below)
-        if above * below * error > _CHANCE:
+        if above * below * error > (_CHANCE if below == 1 else _CHANCE_OF_FRACTION):
             return None
         if abs(large * below / above - 1) <= error:
             return Fraction(above, below) if value >= 1 else Fraction(below, above)

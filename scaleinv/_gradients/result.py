@@ -63,7 +63,7 @@ class GradientComparison:
 
     @property
     def factor(self) -> float:
-        """By which b is larger than a, if it is one factor everywhere; else NaN."""
+        """By which b is larger than a, where it is one factor everywhere, else NaN."""
         return self.verdict.factor
 
     @property
@@ -73,7 +73,7 @@ class GradientComparison:
 
     @property
     def rest(self) -> float:
-        """The share of b that no multiple of a is, of all tensors: norm of b less its projection on a, over that of b.
+        """The share of b that no multiple of a is, that is, the norm of b less its projection on a over that of b.
 
         >>> import torch
         >>> from scaleinv import compare_gradients

@@ -203,7 +203,7 @@ def _several_factors(clusters: list[list[ComparedGradient]], precision: Precisio
 
 def _no_factor(both: Rows, unequal: Rows, overall: Together, precision: Precision) -> Verdict:
     rest = overall.rest
-    size = f"cosine {overall.cosine:.4g}, b is {factor_text(abs(overall.factor))} times as long"
+    size = f"cosine {overall.cosine:.6g}, b is {factor_text(abs(overall.factor))} times as long"
     if precision.noise >= _EXPLAINS * rest:
         return _random(size, rest, precision)
     if not precision.known and max(rest, *(row.rest for row in both)) <= _BFLOAT16:

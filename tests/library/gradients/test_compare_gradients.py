@@ -493,3 +493,10 @@ def test_what_an_optimizer_sees_of_a_factor(optimizer, words):
 def test_numbers_that_differ_in_the_last_digit_are_not_the_same_bit_for_bit():
     a, b = torch.tensor(1.0), torch.tensor(1.0 + 2**-23)
     assert str(compare_gradients({"w": a}, {"w": b})) == "the gradients agree, to within 1e-07"
+
+
+def test_in_a_coarse_format_a_factor_is_not_taken_for_a_fraction():
+    half = {name: value.bfloat16() for name, value in gradient().items()}
+    assert compare_gradients(half, times(64.0, half)).factor == 64
+    blurred = {name: 64.5 * value * (1 + 4e-3 * noise(*value.shape, seed=3)) for name, value in half.items()}
+    assert compare_gradients(half, blurred).factor % 0.5 != 0
