@@ -223,7 +223,12 @@ def fixed_decay(factory, hyperparameters):
     """How weight_decay acts with the flag fixed_decay, None without one."""
     names = inspect.signature(factory).parameters
     flags = {name: True for name in ("weight_decouple", "fixed_decay") if name in names}
-    return measured_decay(factory, hyperparameters | flags) if "fixed_decay" in flags else None
+    if "fixed_decay" not in flags:
+        return None
+    try:
+        return measured_decay(factory, hyperparameters | flags)
+    except ValueError:  # it does not run with them
+        return ""
 
 
 def symmetry(factory, hyperparameters):

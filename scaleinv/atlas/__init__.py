@@ -38,6 +38,8 @@ def atlas() -> pd.DataFrame:
           after [0] and [1] if the entries of a tuple differ;
         - other: name and unit of every other float hyperparameter whose unit is not 1;
         - degree: the power of the loss's scale by which a step grows while lr stays the same;
+        - decays: how weight_decay acts, as in ``Units.decay``, and how with the flag ``fixed_decay`` where there is
+          one; "" where nothing decays, "?" if it was not measured;
         - L, W: the exponents of the unit of lr, in brackets or not;
         - verdict and residual: how closely a rescaled training agreed;
         - scales, rotations: the finest factors of the gradient that leave the update alone, and the widest rotations
@@ -86,6 +88,7 @@ def _row(line: Mapping[str, Any], source: Mapping[str, str] | None) -> dict[str,
         **{name: _cell(name, units, line) for name in _COLUMNS},
         "other": _others(units),
         "degree": line.get("degree") or "",
+        "decays": _decays(line),
         "L": loss,
         "W": weight,
         "verdict": VERDICTS[line["verdict"]],
@@ -104,6 +107,12 @@ def _cell(name: str, units: Mapping[str, str], line: Mapping[str, Any]) -> str:
     if parts or name not in line["floats"]:
         return ", ".join(parts) or "–"
     return "?" if name in line["undetermined"] else "none"
+
+
+def _decays(line: Mapping[str, Any]) -> str:
+    """How weight decay acts, without and with the flag fixed_decay."""
+    fixed = line.get("fixed_decay")
+    return line.get("decay", "?") + (f"; {fixed} with fixed_decay" if fixed else "")
 
 
 def _others(units: Mapping[str, str]) -> str:
