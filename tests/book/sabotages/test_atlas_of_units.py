@@ -20,7 +20,11 @@ SABOTAGES = [
         "optimizers in another's place: SGD in Adam's, Adam in RAdam's, Adagrad in AdamW's",
         {"infer_units(cls, GIVEN": "infer_units(CHANGED.get(cls, cls), GIVEN", "GIVEN = {": CHANGED + "GIVEN = {"},
     ),
-    (["7.3 optimizers", "7.4", "7.12 blind to a factor"], "an atlas without torch_optimizer", without("torch_optimizer")),
+    (
+        ["7.3 optimizers", "7.4", "7.12 blind to a factor"],
+        "an atlas without torch_optimizer",
+        without("torch_optimizer"),
+    ),
     (
         ["7.3 not run"],
         "what agrees within rounding does not run",
