@@ -9,8 +9,8 @@ from difflib import get_close_matches
 from typing import Any, TypeAlias
 
 from scaleinv._entries import key_of, split_key
-from scaleinv._hyperparameters import Factory
-from scaleinv._infer import DEFAULTS, InferredUnits, infer_units
+from scaleinv._hyperparameters import Factory, has_floats, values_of
+from scaleinv._infer import DEFAULTS, InferredUnits, check_factory, infer_units
 from scaleinv._symmetry import ROTATIONS, SCALES, Symmetries, symmetries_of
 from scaleinv.units import Unit
 
@@ -51,6 +51,9 @@ def assert_units(
     if not expected:
         raise ValueError("no unit is given; pass one for each hyperparameter, as in assert_units(MyOptimizer, lr='W')")
     wanted = {name: _unit(name, unit) for name, unit in expected.items()}
+    check_factory(factory, hyperparameters)
+    for key in wanted:
+        _check_name(factory, hyperparameters, split_key(key)[0])
     units = infer_units(factory, hyperparameters)
     pairs = [pair for name, unit in wanted.items() for pair in _pairs(name, unit, units)]
     wrong = [
@@ -80,8 +83,6 @@ def _unit(name: str, unit: Expected) -> Any:
 def _pairs(key: str, wanted: Any, units: InferredUnits) -> Iterator[tuple[str, Unit | None, Unit | None]]:
     """(key, unit measured, unit wanted) of a hyperparameter, or of each entry where one of both is a tuple."""
     name, index = split_key(key)
-    if name not in units.hyperparameters:
-        raise ValueError(_about_name(name, units))
     measured: Any = units.hyperparameters[name]
     if index is not None and isinstance(measured, tuple):
         measured = measured[index]
@@ -95,12 +96,17 @@ def _pairs(key: str, wanted: Any, units: InferredUnits) -> Iterator[tuple[str, U
         yield key_of(name, i), *(each[i] if isinstance(each, tuple) else each for each in (measured, wanted))
 
 
-def _about_name(name: str, units: InferredUnits) -> str:
-    if name in units.probed[0]:
-        return f"{name}={units.probed[0][name]!r} is not a float, and has no unit"
-    near = get_close_matches(name, units.hyperparameters, n=1)
-    has = f"did you mean {near[0]}?" if near else f"it has {', '.join(units.hyperparameters)}"
-    return f"{units.name} has no hyperparameter {name}; {has}"
+def _check_name(factory: Factory, hyperparameters: Mapping[str, Any], name: str) -> None:
+    """Check that the optimizer has a float hyperparameter of this name."""
+    values, _ = values_of(factory, hyperparameters)
+    if has_floats(values, name):
+        return
+    if name in values:
+        raise ValueError(f"{name}={values[name]!r} is not a float, and has no unit")
+    floats = [each for each in values if has_floats(values, each)]
+    near = get_close_matches(name, floats, n=1)
+    advice = f"did you mean {near[0]}?" if near else f"it has {', '.join(floats)}"
+    raise ValueError(f"{getattr(factory, '__name__', repr(factory))} has no hyperparameter {name}; {advice}")
 
 
 def assert_symmetry(

@@ -81,6 +81,8 @@ def symmetries_of(factory: Factory, hyperparameters: Mapping[str, Any] = DEFAULT
 def _also_when_large(far: "_Experiment", scaled: dict[str, float], rounding: float) -> dict[str, float]:
     """The changes, those of a larger matrix too for the finest factors without a change: its state may be low-bit."""
     large = _Experiment(far.runner, far.values, LARGE, far.size)
+    if large.reference is None:  # it does not take one matrix alone
+        return scaled
     for finest in (("entry",), ("row", "column"), ("tensor",), ("global",)):
         names = [name for name in finest if scaled[name] <= rounding]
         changes = large.changes({name: scalings(LARGE)[name] for name in names})
