@@ -40,8 +40,8 @@ class Symmetries:
 
     @property
     def scales(self) -> str:
-        """The finest factors that leave the update alone: "entry", "row", "column", "row, column" (either, but not one
-        for each entry), "tensor", "global" or "none"."""
+        """The finest factors that leave the update alone, as one of "entry", "row", "column", "row, column" (either, but
+        not one for each entry), "tensor", "global" and "none"."""
         holds = self._holding(self.scaled)
         if "entry" in holds:
             return "entry"
@@ -50,8 +50,8 @@ class Symmetries:
 
     @property
     def rotations(self) -> str:
-        """The widest rotations that the update goes along with: "global", "tensor", "rows, columns", "rows", "columns"
-        or "none"."""
+        """The widest rotations that the update goes along with, as one of "global", "tensor", "rows, columns", "rows",
+        "columns" and "none"."""
         holds = self._holding(self.rotated)
         widest = next((name for name in ("global", "tensor") if name in holds), "")
         return widest or ", ".join(name for name in ("rows", "columns") if name in holds) or "none"
