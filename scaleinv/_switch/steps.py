@@ -67,6 +67,10 @@ def _by_law(optimizer_class: Any, hyperparameters: Hyperparameters, at: StepCont
     assert law is not None
     group = {**defaults_of(optimizer_class), **hyperparameters}
     first, later = (law(group, replace(at, step=step)).rms for step in (0, LATE))
+    if optimizer_class is optim.Adafactor and math.isnan(at.rms):
+        raise ValueError(
+            f"the step of Adafactor is relative, and a tensor of shape {at.shape} has no numbers yet (meta)"
+        )
     if math.isnan(later):
         raise ValueError(needs_a_gradient(name_of(optimizer_class), at.shape))
     return Steps(first, later)

@@ -1,7 +1,7 @@
 """From one optimizer to another: groups of parameters with the lr and weight decay to start from."""
 
 import inspect
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -112,15 +112,18 @@ def switch_optimizer(
     groups: dict[tuple, dict[str, Any]] = {}
     rest = []
     for number, group in enumerate(optimizer.param_groups):
-        old, moves = old_settings(optimizer, group), []
-        for p in tqdm(group["params"], desc=f"switch to {new.name}", delay=1, leave=False, disable=None):
-            moves.append(id(p) not in kept and takes(new, p))
-            if moves[-1]:
-                rows.append(carried(old, new, context_of(p, optimizer, group)))
-                values = _values(rows[-1], new)
-                groups.setdefault((number, *values.values()), {"params": [], **values})["params"].append(p)
-        if not all(moves):
-            rest.append({**group, "params": [p for p, moved in zip(group["params"], moves, strict=True) if not moved]})
+        old, stays = old_settings(optimizer, group), []
+        for place, p in enumerate(tqdm(group["params"], desc=new.name, delay=1, leave=False, disable=None)):
+            if id(p) in kept or not takes(new, p):
+                stays.append(place)
+                continue
+            rows.append(carried(old, new, context_of(p, optimizer, group)))
+            values = _values(rows[-1], new)
+            made = groups.setdefault((number, *values.values()), {**_parameters(group, []), **values})
+            for name, entries in _parameters(group, [place]).items():
+                made[name] += entries
+        if stays:
+            rest.append({**group, **_parameters(group, stays)})
     if not rows:
         raise ValueError(f"{new.name} takes none of the parameters: there is none, or no matrix for Muon, outside keep")
     check_proportional(new, rows[0].at)
@@ -165,6 +168,12 @@ def _kept(keep: Iterable[torch.Tensor], optimizer: torch.optim.Optimizer) -> set
     if strangers := kept - {id(p) for group in optimizer.param_groups for p in group["params"]}:
         raise ValueError(f"keep: {len(strangers)} of its entries are not parameters of the optimizer")
     return kept
+
+
+def _parameters(group: Mapping[str, Any], places: Sequence[int]) -> dict[str, list[Any]]:
+    """Some parameters of a group, with their names where it has them."""
+    lists = (name for name in ("params", "param_names") if name in group)
+    return {name: [group[name][place] for place in places] for name in lists}
 
 
 def _values(row: Carried, new: Settings) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 
+from scaleinv._norms import norms_of, stored_entries
 from scaleinv.known_optimizers import StepContext, known_of
 
 
@@ -21,11 +22,13 @@ def _rms_of_past_gradients(optimizer: torch.optim.Optimizer, group: dict[str, An
     for scale in known_of(type(optimizer), group).gradient_scales:
         if scale.buffer in state and scale.bias_corrected and "betas" in group and "step" in state:
             known = 1 - float(group["betas"][1]) ** float(state["step"])
-            return (state[scale.buffer].double().mean().item() / known) ** 0.5 if known else math.nan
+            mean = state[scale.buffer].mean(dtype=torch.float64).item()
+            return math.sqrt(mean / known) if known else math.nan
     return math.nan
 
 
 def _rms(x: torch.Tensor) -> float:
-    x = x.detach()
-    values = x.coalesce().values() if x.is_sparse else x
-    return values.abs().double().square().sum().div(x.numel()).sqrt().item() if x.numel() else math.nan
+    """NaN for a tensor without numbers."""
+    if x.is_meta or not x.numel():
+        return math.nan
+    return norms_of([stored_entries(x.detach())]).item() / math.sqrt(x.numel())

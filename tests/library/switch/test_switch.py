@@ -226,6 +226,27 @@ def test_groups_keep_their_lr_and_decay():
     assert (first["params"], second["params"], second["weight_decay"]) == ([a], [b], 0.0)
 
 
+def test_names_go_with_the_parameters():
+    model = nn.Linear(8, 8)
+    switch = switch_optimizer(optim.AdamW(model.named_parameters()), optim.Muon)
+    assert (switch.groups[0]["param_names"], switch.rest[0]["param_names"]) == (["weight"], ["bias"])
+    assert optim.AdamW(switch.rest).state_dict()["param_groups"][0]["param_names"] == ["bias"]
+    assert optim.Muon(switch.groups).state_dict()["param_groups"][0]["param_names"] == ["weight"]
+
+
+def test_tensors_without_numbers_and_of_other_kinds():
+    with torch.device("meta"):
+        on_meta = nn.Linear(8, 8)
+    old = optim.AdamW(on_meta.parameters(), lr=LR)
+    assert len(switch_optimizer(old, optim.Muon).groups) == len(switch_optimizer(old, Lion).groups) == 1
+    with pytest.raises(ValueError, match=r"shape \(8, 8\) has no numbers yet"):
+        switch_optimizer(old, optim.Adafactor)
+    others = [torch.zeros(0), torch.ones(3, dtype=torch.complex64), torch.ones(3, dtype=torch.bfloat16)]
+    old = optim.AdamW([nn.Parameter(p) for p in others], lr=LR)
+    (group,) = switch_optimizer(old, Lion).groups
+    assert len(group["params"]) == 2
+
+
 def test_in_a_schedule_the_lr_at_its_multiplier_1_counts():
     old = adamw((8, 8))
     optim.lr_scheduler.LambdaLR(old, lambda step: step / 10)
