@@ -46,13 +46,12 @@ SABOTAGES = [
     (
         ["8.28 one lr", "8.28 by layer", "8.28 μP", "8.29 SGD", "8.29 Adam"]
         + [f"8.30 lr of 16 at 256, {form}" for form in ("one lr", "by layer", "μP", "other's gains")],
-        "lr by layer where it was one, one where it went by layer, other's gains its own; two seeds and widths",
+        "lr by layer where it was one, one where it went by layer, and its own gains for the other's; two seeds",
         {
             'gain = NONE if form == "one lr" else gains(name if form in STARTS else OTHER[name], start)': (
                 'gain = NONE if form in ("by layer", "μP") else gains(name, start)'
             ),
             "seeds=4, lr=": "seeds=2, lr=",
-            "SWEPT, FORMS = [16, 64, 256]": "SWEPT, FORMS = [16, 256]",
         },
     ),
     (
