@@ -16,7 +16,7 @@ from scaleinv.known_optimizers import KNOWN, StepContext
 # Their steps under noise stay the same, and follow a law.
 BY_LAW = (optim.SGD, optim.RMSprop, optim.Adam, optim.AdamW, optim.Adafactor, optim.Muon)
 LATE = 100  # a step at which the averages of any usual momentum are complete
-WINDOWS = range(60, 80), range(180, 200)  # of the steps that are measured
+WINDOWS = range(100, 120), range(300, 320)  # of the steps that are measured
 LARGEST = 1 << 12  # coordinates of a measurement
 STEADY = 0.1  # two measurements agree if they differ by at most this share
 
