@@ -10,6 +10,7 @@ matter), ``sensitivities`` and ``exponents`` (differentiate and solve), ``trial`
 from scaleinv._infer.decay import measured_decay
 from scaleinv._infer.deviation import ROUNDING, moves
 from scaleinv._infer.infer import DEFAULTS, check_factory, infer_units
+from scaleinv._infer.precision import LowPrecisionWatch
 from scaleinv._infer.problem import STEPS, Evaluation, Problem
 from scaleinv._infer.report import units_report
 from scaleinv._infer.result import InferredUnits
@@ -22,6 +23,7 @@ __all__ = [
     "STEPS",
     "Evaluation",
     "InferredUnits",
+    "LowPrecisionWatch",
     "Problem",
     "Runner",
     "check_factory",

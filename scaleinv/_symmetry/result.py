@@ -40,8 +40,8 @@ class Symmetries:
 
     @property
     def scales(self) -> str:
-        """The finest factors that leave the update alone, as one of "entry", "row", "column", "row, column" (either, but
-        not one for each entry), "tensor", "global" and "none"."""
+        """The finest factors that leave the update alone, as one of "entry", "row", "column", "row, column" (either,
+        but not one for each entry), "tensor", "global" and "none"."""
         holds = self._holding(self.scaled)
         if "entry" in holds:
             return "entry"

@@ -13,7 +13,16 @@ import torch
 from torch import Tensor
 
 from scaleinv._hyperparameters import Factory, Values, values_of
-from scaleinv._infer import DEFAULTS, ROUNDING, Runner, check_factory, isolated, moves, runner_of
+from scaleinv._infer import (
+    DEFAULTS,
+    ROUNDING,
+    LowPrecisionWatch,
+    Runner,
+    check_factory,
+    isolated,
+    moves,
+    runner_of,
+)
 from scaleinv._symmetry.given import LARGE, SHAPES, given_gradients
 from scaleinv._symmetry.result import Symmetries
 from scaleinv._symmetry.transformations import Shapes, Transformation, rotations, same, scalings, split
@@ -44,6 +53,8 @@ def symmetries_of(factory: Factory, hyperparameters: Mapping[str, Any] = DEFAULT
         ``Symmetries``, with the change of the update by one factor for all gradients, or one for each tensor, column,
         row or entry, and by a rotation of rows, of columns, of all entries of a tensor, or of all.  Random numbers that
         the optimizer draws are the same in all runs, and are not rotated.
+        An optimizer that computes in bfloat16, and runs in no higher precision, deviates from a rotation by its
+        rounding, of about 1 %.
 
     Raises:
         TypeError: if the factory cannot be called, or the hyperparameters are not a dict.
@@ -101,7 +112,9 @@ class _Experiment:
 
     def far_above_eps(self) -> "_Experiment":
         """The same on gradients as large as they can be, up to 8 times as large, for all to move that moves here."""
-        for size in SIZES:
+        with LowPrecisionWatch() as watch:
+            self._paths(Transformation())
+        for size in SIZES[1:] if watch.seen else SIZES:  # squares of the first are beyond the range of float32
             larger = [_Experiment(self.runner, self.values, self.shapes, size * factor) for factor in (1.0, 8.0)]
             if all(each.moving() == self.moving() for each in larger):
                 return larger[0]

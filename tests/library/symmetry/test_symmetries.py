@@ -272,6 +272,7 @@ def test_every_way_of_being_called_shows_the_same_rule(cls):
     symmetries = symmetries_of(cls)
     assert (symmetries.scales, symmetries.rotations) == ("tensor", "tensor")
     assert symmetries.scaled["tensor"] == 0
+    assert symmetries.size == (2.0**40 if cls is Float32 else 2.0**60)  # whose squares have to be finite
 
 
 def test_second_derivatives_get_the_factor_and_random_numbers_are_not_rotated():
@@ -298,6 +299,22 @@ def test_a_state_in_few_bits_shows_in_a_large_matrix():
 def test_small_steps_of_large_parameters_are_not_called_seen():
     """Steps of 1e-7 on parameters of 1 are rounded, and a rotation of them is exact to that."""
     assert symmetries_of(optim.SGD, {"lr": 1e-7}).rotations == "global"
+
+
+def test_a_large_gradient_stays_in_the_range_of_a_low_precision_inside():
+    """The square of the norm is infinite in float32 at 2^60; parameters move all the same, by decay."""
+
+    def in_float32(gs, ws, h):
+        return [(g.float() / g.float().norm()).to(g.dtype) + h["weight_decay"] * w for g, w in zip(gs, ws, strict=True)]
+
+    class OfFloat32(optimizer_of(in_float32)):
+        def __init__(self, params, **hyperparameters):
+            params = list(params)
+            assert params[0].dtype == torch.float32
+            super().__init__(params, **hyperparameters)
+
+    symmetries = symmetries_of(OfFloat32, {"weight_decay": 0.1})
+    assert (symmetries.scales, symmetries.rotations, symmetries.size) == ("tensor", "tensor", 2.0**40)
 
 
 # Nothing is left behind, and errors say what to do.
