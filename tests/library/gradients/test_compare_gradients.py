@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from fractions import Fraction
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy, mse_loss
 
 from scaleinv import compare_gradients, convert
+from scaleinv._gradients.factors import simple_fraction
 from scaleinv.book import data, models
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -498,5 +500,11 @@ def test_numbers_that_differ_in_the_last_digit_are_not_the_same_bit_for_bit():
 def test_in_a_coarse_format_a_factor_is_not_taken_for_a_fraction():
     half = {name: value.bfloat16() for name, value in gradient().items()}
     assert compare_gradients(half, times(64.0, half)).factor == 64
-    blurred = {name: 64.5 * value * (1 + 4e-3 * noise(*value.shape, seed=3)) for name, value in half.items()}
-    assert compare_gradients(half, blurred).factor % 0.5 != 0
+    assert simple_fraction(64.5, 3e-4) is None and simple_fraction(64.0, 3e-4) == 64
+    assert simple_fraction(64.5, 1e-5) == Fraction(129, 2)
+
+
+def test_a_part_of_a_name_that_tells_tensors_apart_is_kept():
+    a = {"weight": noise(4, 3), "module.weight": noise(4, 3, seed=1)}
+    result = compare_gradients(a, times(2.0, a))
+    assert (result.factor, [row.parameter for row in result.rows]) == (2.0, list(a))
