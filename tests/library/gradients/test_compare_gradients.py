@@ -507,4 +507,4 @@ def test_in_a_coarse_format_a_factor_is_not_taken_for_a_fraction():
 def test_a_part_of_a_name_that_tells_tensors_apart_is_kept():
     a = {"weight": noise(4, 3), "module.weight": noise(4, 3, seed=1)}
     result = compare_gradients(a, times(2.0, a))
-    assert (result.factor, [row.parameter for row in result.rows]) == (2.0, list(a))
+    assert (result.kind, result.factor, [row.parameter for row in result.rows]) == ("factor", 2.0, list(a))
