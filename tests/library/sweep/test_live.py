@@ -142,7 +142,6 @@ SHARED = {
     "adam": (optim.Adam, {"lr": POWERS}),
     "adamw": (optim.AdamW, {"lr": POWERS, "weight_decay": lambda lr: 2**-12 / lr}),
     "sgd": (partial(optim.SGD, momentum=0.9), {"lr": POWERS}),
-    "rmsprop": (optim.RMSprop, {"lr": POWERS}),
     "nadam": (optim.NAdam, {"lr": POWERS}),
 }
 
@@ -153,7 +152,7 @@ def test_at_powers_of_two_a_member_in_common_units_is_the_member_alone_in_every_
     optimizer, grid = SHARED[name]
     together = sweep(mlp, optimizer, digits(8), grid, progress=False)
     assert together.lr.attrs["trained_by"] == "units"
-    for lr in POWERS:
+    for lr in POWERS[::2]:
         assert identical(together.losses.sel(lr=[lr]), swept(mlp, optimizer, digits(8), {**grid, "lr": [lr]}))
 
 
@@ -215,32 +214,42 @@ def test_smaller_models_are_their_single_runs():
             np.testing.assert_allclose(result.sel(width=width, lr=0.1, seed=0), losses, rtol=SINGLE)
 
 
-@pytest.mark.parametrize("optimizer", [optim.SGD, optim.Adam, Clipped])
-def test_members_that_diverge_leave_the_others_as_they_are_in_every_bit(optimizer):
-    sane, huge = [0.01, 0.001], 1e38
-    model, batches = partial(mlp, 16), digits(6, 32)
-    without = swept(model, optimizer, batches, {"lr": sane}, seeds=(0, 1))
-    beside = swept(model, optimizer, batches, {"lr": [huge, sane[0], 2 * huge, sane[1]]}, seeds=(0, 1))
-    assert without.notnull().all() and not np.isfinite(beside.sel(lr=huge)).all()
-    np.testing.assert_allclose(beside.sel(lr=sane), without, rtol=SINGLE)
-    powers = {"lr": POWERS[:2]}
-    fine = swept(model, optimizer, batches, powers)
-    assert identical(swept(model, optimizer, batches, {"lr": [*POWERS[:2], 2.0**120]}).sel(powers), fine)
+class Rooted(nn.Module):
+    """Where start is 0 the root's slope is infinite: the first loss is finite, and no other."""
+
+    def __init__(self, start):
+        super().__init__()
+        self.network, self.start = mlp(16), nn.Parameter(torch.tensor(start))
+
+    def forward(self, x):
+        return self.network(x) * (1 + self.start.abs().sqrt())
+
+
+@pytest.mark.parametrize("optimizer, way", [(optim.SGD, "units"), (optim.Adam, "units"), (Clipped, "members")])
+def test_members_that_diverge_leave_the_others_of_their_stack_as_they_are_in_every_bit(optimizer, way):
+    def model(start, seed):
+        return Rooted(start)
+
+    grid = {"lr": POWERS[:2], "start": [1.0]}
+    without = swept(model, optimizer, digits(6, 32), grid)
+    beside = sweep(model, optimizer, digits(6, 32), {**grid, "start": [0.0, 1.0]}, progress=False)
+    assert beside.lr.attrs["trained_by"] == way
+    assert beside.losses.sel(start=0.0).isel(step=slice(1, None)).isnull().all()
+    assert without.notnull().all() and identical(beside.losses.sel(start=[1.0]), without)
 
 
 def test_neither_jobs_nor_threads_nor_a_folder_change_a_bit(tmp_path, threads):
-    arguments = {"optimizer": optim.NAdam, "batches": digits(8, 7), "seeds": (0, 1)}
-    grid = {"lr": np.logspace(-4, -1, 40), "betas[0]": [0.9, 0.5]}
-    inline = Inline()
-    whole = swept(partial(mlp, 7), grid=grid, **arguments, executor=inline, folder=tmp_path)
-    assert len(inline.jobs) == 2 and max(len({p["betas[0]"] for p in job.points}) for job in inline.jobs) == 2
-    min(tmp_path.glob("*.npz")).unlink()
-    assert identical(swept(partial(mlp, 7), grid=grid, **arguments, folder=tmp_path), whole)
+    grid = {"lr": np.logspace(-4, -1, 24), "betas[0]": [0.9, 0.5]}
+    arguments = {"model": partial(mlp, 7), "optimizer": optim.NAdam, "batches": digits(6, 7), "grid": grid}
+    whole, inline = swept(**arguments), Inline()
+    assert identical(swept(**arguments, executor=inline, memory=2**20), whole)
+    assert len(inline.jobs) > 1 and {len({p["betas[0]"] for p in job.points}) for job in inline.jobs} == {1, 2}
     threads(2)
-    assert identical(swept(partial(mlp, 7), grid=grid, **arguments), whole)
-    again = Inline()
-    assert identical(swept(partial(mlp, 7), grid=grid, **arguments, executor=again, memory=2**20), whole)
-    assert len(again.jobs) > 2
+    assert identical(swept(**arguments, folder=tmp_path), whole)
+    files = list(tmp_path.glob("*.npz"))
+    assert len(files) == 2
+    files[0].unlink()
+    assert identical(swept(**arguments, folder=tmp_path), whole)
 
 
 REFUSED = {
