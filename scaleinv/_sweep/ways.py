@@ -19,6 +19,7 @@ STEPS = 12  # of a trial: more than RAdam's first ones, and some rounds of what 
 SAME = (
     1e-5  # of a member's way, up to which it is that of a single run; tried in float64, in which rounding is far less
 )
+ENTRIES = 2**19  # of all parameters in a trial at most: of large tensors a part is tried
 TRIED = 64  # stacks, evenly spaced in a grid that has more
 SIZES = (2.0**-7, 2.0**-19, 2.0**7)  # of the gradients in a trial
 
@@ -66,7 +67,7 @@ def find_way(optimizer: Callable[..., Any], grid: Grid, model: nn.Module) -> Way
         return Way(Members(grid.points, [0] * len(grid.points), units_of_rule(function)), alone=False, is_live=False)
     factory, failure = Factory(optimizer), None
     _check_settings(factory, grid)
-    parameters = {name: p.detach().double().cpu() for name, p in model.named_parameters()}
+    parameters = {name: _part(p.detach(), model) for name, p in model.named_parameters()}
     for way in _ways(factory, grid):
         try:
             with torch.random.fork_rng(devices=[]), torch.enable_grad():
@@ -79,6 +80,15 @@ def find_way(optimizer: Callable[..., Any], grid: Grid, model: nn.Module) -> Way
         f"optimizer={factory.name} cannot train members side by side, not even with one optimizer each: {failure}; "
         "train in a loop, or with one of scaleinv.optimizers"
     )
+
+
+def _part(p: Tensor, model: nn.Module) -> Tensor:
+    """The first corner of a tensor, with its share of ENTRIES, in float64."""
+    most = max(2**8, ENTRIES // len(list(model.parameters())))
+    while p.numel() > most:
+        longest = max(range(p.ndim), key=lambda i: p.shape[i])
+        p = p.narrow(longest, 0, p.shape[longest] // 2)
+    return p.double().cpu()
 
 
 def _check_settings(factory: Factory, grid: Grid) -> None:
@@ -156,6 +166,8 @@ class _Trial:
         self.factory, self.points, self.only = factory, points, only
         self.shapes: Shapes = {name: p.shape for name, p in parameters.items()}
         self.start = packed(parameters, self.shapes)
+        generator = torch.Generator().manual_seed(0)
+        self.noise = 0.5 + torch.randn(len(self.start), generator=generator, dtype=torch.float64)
 
     def run(self, alone: bool) -> Tensor:
         """(members, start and end, parameters), as the models compute with them."""
@@ -181,10 +193,6 @@ class _Trial:
 
     def _gradients(self, t: int) -> Tensor:
         """Noise with a mean; the last of four members diverges."""
-        members = [self.only] if self.only is not None else range(len(self.points))
-        rows = []
-        for i in members:
-            generator = torch.Generator().manual_seed(10 * t + i)
-            noise = torch.randn(len(self.start), generator=generator, dtype=torch.float64)
-            rows.append(SIZES[i % 3] * (noise + 0.5) if i < 3 or t < STEPS // 3 else noise * torch.nan)
-        return torch.stack(rows)
+        members = range(len(self.points)) if self.only is None else [self.only]
+        grads = torch.stack([self.noise.roll(1000 * i + t) * SIZES[i % len(SIZES)] for i in members])
+        return torch.where((torch.tensor(members)[:, None] == 3) & (t >= STEPS // 3), torch.nan, grads)
