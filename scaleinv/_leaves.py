@@ -42,6 +42,15 @@ def leaves(state: Any, name: str = "", depth: int = 4) -> Iterator[Leaf]:
             yield Leaf(inner, container, key, value)
 
 
+def values_of_buffer(buffer: torch.Tensor) -> torch.Tensor:
+    """The numbers that a buffer stands for: itself, but for a tensor of few bits, such as the states of torchao.
+
+    Such a tensor computes little itself; it can be read, and new numbers can be copied into it.
+    """
+    stored_otherwise = type(buffer) not in (torch.Tensor, torch.nn.Parameter) and hasattr(buffer, "__tensor_flatten__")
+    return buffer.dequantize() if stored_otherwise else buffer
+
+
 def _items(value: Any) -> list[tuple[Any, Any]]:
     if isinstance(value, dict):
         return list(value.items())

@@ -12,9 +12,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-SOURCES = ("requirements.txt", "constraints.txt", "pyproject.toml")
+SOURCES = ("requirements.txt", "requirements-no-deps.txt", "constraints.txt", "pyproject.toml")
 VENV = ("-m", "venv", "--clear", ".venv")
-INSTALL = ("-m", "pip", "install", "-qq", "--disable-pip-version-check", "-r", "requirements.txt")
+PIP = ("-m", "pip", "install", "-qq", "--disable-pip-version-check")
+INSTALLS = ((*PIP, "-r", "requirements.txt"), (*PIP, "--no-deps", "-r", "requirements-no-deps.txt"))
 
 
 def digest(root):
@@ -31,7 +32,7 @@ def is_ready(root):
     return stamp == digest(root) and (root / ".venv" / "bin" / "python").exists()
 
 
-def make(root, install=INSTALL, venv=VENV):
+def make(root, installs=INSTALLS, venv=VENV):
     """Make ``root``/.venv if necessary, and return the exit code: 0 if it is ready."""
     if is_ready(root):
         return 0
@@ -50,7 +51,8 @@ def make(root, install=INSTALL, venv=VENV):
             folder.unlink()  # its target belongs to another checkout
         (folder / "ready").unlink(missing_ok=True)
         made_from = digest(root)
-        for command in ([sys.executable, *venv], [str(folder / "bin" / "python"), *install]):
+        python = str(folder / "bin" / "python")
+        for command in ([sys.executable, *venv], *([python, *install] for install in installs)):
             code = subprocess.run(command, cwd=root, close_fds=False).returncode
             if code:
                 print(f"set-up failed: {' '.join(command)} returned {code}", file=sys.stderr)

@@ -10,7 +10,7 @@ import torch
 
 from scaleinv._infer.exponents import DENOMINATOR
 from scaleinv._infer.runs import ByName, RescaledRuns
-from scaleinv._leaves import Leaf, leaves
+from scaleinv._leaves import Leaf, leaves, values_of_buffer
 from scaleinv.units import Unit
 
 Exponent = Fraction | None  # None for a change that is not a power of the scale
@@ -58,7 +58,7 @@ def _exponents(before: Any, after: Any, power: int) -> set[Exponent]:
     numbers = torch.Tensor | int | float
     if not (isinstance(before, numbers) and isinstance(after, numbers)) or isinstance(before, bool):
         return {None}
-    before, after = torch.as_tensor(before), torch.as_tensor(after)
+    before, after = (values_of_buffer(torch.as_tensor(value)) for value in (before, after))
     if before.is_sparse or before.shape != after.shape:
         return {None}
     before, after = before.double(), after.double()

@@ -12,7 +12,12 @@ from scaleinv._infer.runs import UP_AND_DOWN, ByName, Runner
 from scaleinv.units import ONE, G, Unit, W
 
 TRIED = [Fraction(n, 2) for n in (0, 2, -2, 4, -4, 1, -1)]
-USUAL = {"lr": (W, W / G, ONE), "eps": (G, G**2, W, ONE), "weight_decay": (ONE / W, G / W, ONE)}
+USUAL = {
+    "lr": (W, W / G, ONE),
+    "eps": (G, G**2, W, ONE),
+    "weight_decay": (ONE / W, G / W, ONE),
+    "norm": (ONE, G, W, ONE / W, G / W),  # a bound of a norm, of what is moved or of a gradient, or of their ratio
+}
 
 
 def unit_by_trial(runner: Runner, values: Values, units: ByName, key: str) -> Unit | None:

@@ -10,7 +10,7 @@ from torch import nn
 
 from scaleinv._convert import convert_value, convert_values, defaults_of
 from scaleinv._kinds import KINDS
-from scaleinv._leaves import leaves
+from scaleinv._leaves import leaves, values_of_buffer
 from scaleinv._reparam.schedulers import IN_GROUPS, PURE_IN_GROUPS, NewGroup, SchedulerChange, scheduler_changes
 from scaleinv.known_optimizers import units_of
 from scaleinv.units import ONE, G, HyperparameterUnit, Unit, Units
@@ -271,7 +271,7 @@ def _tensor_change(name: str, tensor: torch.Tensor, p: torch.Tensor, factor: flo
     if factor == 1:
         return
     description = f"{name} of a parameter of shape {tuple(p.shape)}"
-    yield TensorChange(tensor, multiplied(tensor.detach(), factor, description))
+    yield TensorChange(tensor, multiplied(values_of_buffer(tensor.detach()), factor, description))
 
 
 def _broadcasts(shape: torch.Size, target: torch.Size) -> bool:

@@ -45,13 +45,13 @@ BARE = (*environment.VENV, "--without-pip")
 
 
 class Call:
-    """make(root, install, venv) in a process and a process group of its own."""
+    """make(root, [install], venv) in a process and a process group of its own."""
 
     def __init__(self, root, install=QUICK, venv=BARE, python=sys.executable):
         self.output = root.parent / f"output{time.time_ns()}"  # a file: a pipe would wait for orphans
         with open(self.output, "w") as output:
             self.process = subprocess.Popen(
-                [python, "-c", CALL, TOOL.parent, root, json.dumps([install, venv])],
+                [python, "-c", CALL, TOOL.parent, root, json.dumps([[install], venv])],
                 stdout=output,
                 stderr=output,
                 start_new_session=True,
