@@ -158,6 +158,8 @@ HYPERPARAMETERS = {
     ("pytorch_optimizer", "ScheduleFreeSGD"): {"warmup_steps": 5},
     ("pytorch_optimizer", "SophiaH"): {"p": 10.0, "update_period": 1},
     ("torch_optimizer", "Lookahead"): {"lr": 0.1, "alpha": 0.5},
+    ("timm.optim", "AdafactorBigVision"): {"lr": 1e-3},
+    ("prodigyplus", "ProdigyPlusScheduleFree"): {"d0": 1e-2},
     ("timm.optim", "Lookahead"): {"lr": 0.1, "alpha": 0.5},
     ("timm.optim", "Lars"): {"lr": 0.1, "momentum": 0.9},
     ("timm.optim", "SGDP"): {"lr": 0.1, "momentum": 0.9},

@@ -52,7 +52,8 @@ PACKAGES = {
 
 # These are not in the environment of the project, but measured elsewhere: bitsandbytes has 125 MB, and transformers and
 # peft load it and torchao wherever they are installed, with warnings; the last two load bitsandbytes.
-ELSEWHERE = ("bitsandbytes.optim", "torchao.optim", "galore_torch", "q_galore_torch")
+# gram_newton_schulz needs the kernels of a GPU.
+ELSEWHERE = ("bitsandbytes.optim", "torchao.optim", "galore_torch", "q_galore_torch", "gram_newton_schulz")
 
 # Where the optimizers of a module really are.
 INSIDE = {"transformers": "transformers.optimization", "composer.optim": "composer.optim.decoupled_weight_decay"}
@@ -60,9 +61,11 @@ INSIDE = {"transformers": "transformers.optimization", "composer.optim": "compos
 # their optimizers are loaded, without running the packages' own __init__.
 BARE = ("timm", "timm.models", "composer", "composer.optim", "composer.utils")
 
+# Variants of SOAP that take minutes each.
+HEAVY = ("HeavySOAP", "HeavyKLSOAP", "HeavyKLShampoo", "HeavySOAPNAdam", "HeavySOAPAdEMAMix", "HeavySOLP")
 # What is not an optimizer of its own: base classes, wrappers, and what does the same as another.
 LEFT_OUT = {
-    "heavyball": ("SOAPBase", "PSGDBase", "SplitOpt", "SAMWrapper"),
+    "heavyball": ("SOAPBase", "PSGDBase", "SplitOpt", "SAMWrapper", *HEAVY),
     "torchao.optim": ("_AdamW", "CPUOffloadOptimizer"),
     "transformers": ("LayerWiseDummyOptimizer",),
     "prodigyplus": ("CoreOptimiser",),
