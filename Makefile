@@ -81,7 +81,7 @@ lab: environment
 notebooks: environment
 	@$(call quiet_kernels,_build/ipython) && $(RUN) tools/execute.py $(NOTEBOOKS)
 
-# Measure the units of every optimizer of the atlas and store them; three minutes on two cores.
+# Measure the units of every optimizer of the atlas and store them; a quarter of an hour on two cores.
 atlas: environment
 	@$(RUN) tools/atlas.py
 

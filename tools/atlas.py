@@ -11,6 +11,7 @@ import contextlib
 import inspect
 import io
 import json
+import re
 import sys
 import warnings
 from concurrent.futures import ProcessPoolExecutor
@@ -20,7 +21,7 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-sys.path.insert(0, str(Path(__file__).parent))
+sys.path.append(str(Path(__file__).parent))
 from atlas_calls import FACTORIES, HYPERPARAMETERS
 from atlas_packages import PACKAGES, class_of, is_installed, optimizers_of
 
@@ -53,7 +54,8 @@ def measure(module, name):
             line["symmetry"] = symmetry(factory, hyperparameters)
             result = scaleinv.infer_units(factory, hyperparameters)
         except Exception as error:
-            return line | {"floats": [], "verdict": "not run", "reason": f"{type(error).__name__}: {error}"}
+            reason = re.sub(r" at 0x\w+", "", f"{type(error).__name__}: {error}")
+            return line | {"floats": [], "verdict": "not run", "reason": reason}
     return line | {
         "floats": list(result.hyperparameters),
         "verdict": result.verdict,

@@ -61,11 +61,12 @@ INSIDE = {"transformers": "transformers.optimization", "composer.optim": "compos
 # their optimizers are loaded, without running the packages' own __init__.
 BARE = ("timm", "timm.models", "composer", "composer.optim", "composer.utils")
 
-# Variants of SOAP that take minutes each.
-HEAVY = ("HeavySOAP", "HeavyKLSOAP", "HeavyKLShampoo", "HeavySOAPNAdam", "HeavySOAPAdEMAMix", "HeavySOLP")
+# What takes minutes each: variants of SOAP and PSGD.
+SLOW = ("HeavySOAP", "HeavyKLSOAP", "HeavyKLShampoo", "HeavySOAPNAdam", "HeavySOAPAdEMAMix", "HeavySOLP", "SOLP")
+SLOW += ("LATHER", "PSGDPRO", "QSGD", "PSGDLRA")
 # What is not an optimizer of its own: base classes, wrappers, and what does the same as another.
 LEFT_OUT = {
-    "heavyball": ("SOAPBase", "PSGDBase", "SplitOpt", "SAMWrapper", *HEAVY),
+    "heavyball": ("SOAPBase", "PSGDBase", "SplitOpt", "SAMWrapper", *SLOW),
     "torchao.optim": ("_AdamW", "CPUOffloadOptimizer"),
     "transformers": ("LayerWiseDummyOptimizer",),
     "prodigyplus": ("CoreOptimiser",),

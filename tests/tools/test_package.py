@@ -128,7 +128,7 @@ def test_the_package_does_its_work(programs):
     """
     done = run(programs / "python", "-c", code)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.split() == ["2", "175", "2"]
+    assert done.stdout.split() == ["2", "311", "2"]
 
 
 def test_the_console_script_reports_the_version(programs, metadata):
