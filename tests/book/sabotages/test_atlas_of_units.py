@@ -21,10 +21,12 @@ SABOTAGES = [
         {"infer_units(cls, GIVEN": "infer_units(CHANGED.get(cls, cls), GIVEN", "GIVEN = {": CHANGED + "GIVEN = {"},
     ),
     (
-        ["7.3 optimizers", "7.4", "7.12 blind to a factor"],
+    (
+        ["7.3 optimizers", "7.4 lr in", "7.12 blind to a factor"],
         "an atlas without torch_optimizer",
         without("torch_optimizer"),
     ),
+    (["7.4 decay"], "an atlas without Composer", without("composer.optim")),
     (
         ["7.3 not run"],
         "what agrees within rounding does not run",
