@@ -21,7 +21,6 @@ SABOTAGES = [
         {"infer_units(cls, GIVEN": "infer_units(CHANGED.get(cls, cls), GIVEN", "GIVEN = {": CHANGED + "GIVEN = {"},
     ),
     (
-    (
         ["7.3 optimizers", "7.4 lr in", "7.12 blind to a factor"],
         "an atlas without torch_optimizer",
         without("torch_optimizer"),
