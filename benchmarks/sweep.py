@@ -15,9 +15,11 @@ import statistics
 import subprocess
 import sys
 import time
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Executor, ProcessPoolExecutor
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
+from timeit import timeit
 
 import numpy as np
 import pandas as pd
@@ -25,6 +27,7 @@ import torch
 from torch import nn
 
 from scaleinv import optimizers, sweep
+from scaleinv._sweep.ensemble import Ensemble
 from scaleinv._threads import threads
 from scaleinv.book.data import batches, device
 from scaleinv.book.models import mlp
@@ -169,6 +172,51 @@ def compare(rivals):
     print(pd.DataFrame(ratios).T.to_string(float_format="{:.2f}".format))
 
 
+class Kept(Executor):
+    """Keeps the first job in place of training it."""
+
+    def submit(self, function, job):
+        self.job = job
+        raise InterruptedError
+
+
+PARTS = {
+    "products": ("mm", "bmm"),
+    "activations": ("relu_", "sigmoid_", "threshold_backward", "sigmoid_backward"),
+    "softmax and loss": ("_log_softmax", "_log_softmax_backward_data", "gather", "scatter_add", "where"),
+    "stored to computed with, and back": ("div", "div_", "cat"),
+}
+
+
+def part_of(operation):
+    name = str(operation).split(".")[1]
+    return next((part for part, names in PARTS.items() if name in names), "sums and others")
+
+
+def seconds(function, runs):
+    """Of the processor, whatever else it has to do."""
+    return statistics.median(timeit(function, timer=time.process_time, number=1) for _ in range(runs))
+
+
+def parts():
+    """Print where the time of a job's step goes: the operations one by one, the optimizer, and what is left."""
+    columns = {}
+    for activation, kind in ACTIVATIONS.items():
+        kept = Kept()
+        with suppress(InterruptedError):
+            swept(rates(128), kind, executor=kept)
+        with threads(1), torch.no_grad():
+            ensemble, shares = Ensemble(kept.job), {}
+            (optimizer,) = ensemble._optimizers(kept.job)
+            steps = [(part_of(operation), partial(operation, *a, **k)) for operation, a, k in ensemble.record._calls]
+            for part, function in [*steps, ("optimizer", optimizer.step)]:
+                shares[part] = shares.get(part, 0) + seconds(function, 100)
+            whole = seconds(partial(ensemble.train, kept.job), 5) / STEPS
+        columns[activation] = {**shares, "left: set-up, interpreter, cache": whole - sum(shares.values()), "all": whole}
+    print("\nmicroseconds of a step of 128 members on one thread of the CPU")
+    print((1e6 * pd.DataFrame(columns)).to_string(float_format="{:.0f}".format))
+
+
 def first_result(lrs):
     """Seconds to the losses of all members, from nothing but the imports."""
     start = time.perf_counter()
@@ -219,6 +267,8 @@ def main():
     compare(rivals)
     compare_first_results(rivals)
     growth()
+    if not GPU:
+        parts()
 
 
 if __name__ == "__main__":

@@ -68,7 +68,8 @@ def find_way(optimizer: Callable[..., Any], grid: Grid, model: nn.Module) -> Way
     factory, failure = Factory(optimizer), None
     _check_settings(factory, grid)
     parameters = {name: _part(p.detach(), model) for name, p in model.named_parameters()}
-    for way in _ways(factory, grid):
+    low_precision = any(p.element_size() < 4 for p in model.parameters())  # it would round lr₀/lr to a few digits
+    for way in _ways(factory, grid, may_convert=not low_precision):
         try:
             with torch.random.fork_rng(devices=[]), torch.enable_grad():
                 failure = _difference(factory, way, grid, parameters)
@@ -108,10 +109,10 @@ def _check_settings(factory: Factory, grid: Grid) -> None:
             raise ValueError(f"optimizer={factory.name} cannot be made with {each}: {error}") from error
 
 
-def _ways(factory: Factory, grid: Grid) -> Iterator[Way]:
+def _ways(factory: Factory, grid: Grid, may_convert: bool) -> Iterator[Way]:
     plain = as_they_are(grid.points, grid.fixed, factory)
     common = in_common_units(grid.points, grid.fixed, factory, grid.hyperparameters)
-    if max(common.stacks) < max(plain.stacks):
+    if may_convert and max(common.stacks) < max(plain.stacks):
         yield Way(common, alone=False)
     plain = plain._replace(units=common.units)
     yield Way(plain, alone=False)

@@ -25,7 +25,7 @@ PUBLIC = ("*.md", "book/*.md", "book/*.ipynb", "benchmarks/*.py")
 # What may look behind the public names, and why.
 PRIVATE_IMPORTS = {
     "benchmarks/steps.py": "times the parts of a step one by one",
-    "benchmarks/sweep.py": "runs its rivals on one thread",
+    "benchmarks/sweep.py": "runs its rivals on one thread, and times the parts of a step",
 }
 
 

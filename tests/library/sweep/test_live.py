@@ -199,6 +199,16 @@ def test_other_ratios_cost_rounding_only():
         np.testing.assert_allclose(result.losses.sel(lr=lr, eps=3e-5, seed=0), losses, rtol=DOUBLE)
 
 
+def test_a_model_of_low_precision_keeps_its_units():
+    """bfloat16 would round a factor of 0.3 by 0.2 %, and with it lr."""
+
+    def model(seed):
+        return mlp(8, seed=seed).bfloat16()
+
+    result = sweep(model, optim.SGD, digits(4, 8, torch.bfloat16), {"lr": [0.03, 0.1]}, progress=False)
+    assert result.lr.attrs["trained_by"] == "stacks" and result.losses.notnull().all()
+
+
 def test_smaller_models_are_their_single_runs():
     """With eps = 0 an update of Adam is 0/0 where there is no weight; each pixel here is on in some example."""
 
