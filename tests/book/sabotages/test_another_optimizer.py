@@ -8,10 +8,11 @@ from tests.book.sabotage import (  # noqa: F401
 
 SABOTAGES = [
     (
-        ["8.38"],
+        ["8.38 share"],
         "the paper's decay is multiplied by lr too",
         {"1 - self.multiplier * self.share": '1 - self.param_groups[0]["lr"] * self.share'},
     ),
+    (["8.38 λ of another"], "λ has the unit of lr, not of 1/lr", {"ONE / lr if": "lr if"}),
     (
         ["8.39 the paper's AdamW, λ converted"],
         "λ is halved, not multiplied by lr",
