@@ -54,7 +54,10 @@ SAMPLE = [
     "torchao.optim.AdamW8bit",  # a state of few bits
 ]
 REPEATED = [key for key in LINES if key.startswith("torch.optim.")] + SAMPLE
-EXACT = ("module", "name", "given", "verdict", "floats", "degree", "lr", "units", "nearby", "undetermined", "suspect")
+EXACT = (
+    "module", "name", "given", "verdict", "floats", "degree", "lr", "units", "nearby", "undetermined", "suspect",
+    "decay", "fixed_decay",
+)  # fmt: skip
 
 
 def skip_if_missing(key):

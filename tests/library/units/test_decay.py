@@ -10,6 +10,7 @@ from torch import optim
 
 from scaleinv import UNITS, Change, changes, convert, infer_units
 from scaleinv._infer import measured_decay
+from scaleinv.atlas import atlas
 from scaleinv.known_optimizers import units_of
 from scaleinv.units import ONE, Units, W
 from tests.library.units.shared import problem, text_with
@@ -117,6 +118,13 @@ class Ignoring(optim.SGD):
 )
 def test_other_ways_to_decay_are_not_taken_for_one_of_the_conventions(optimizer_class, decay):
     assert measured_decay(optimizer_class, {}) == decay
+
+
+def test_the_atlas_has_it():
+    decays = atlas().decays
+    for optimizer_class, units in UNITS.items():
+        assert decays[f"torch.optim.{optimizer_class.__name__}"] == units.decay
+    assert decays["pytorch_optimizer.Lion"] == "times lr; independent with fixed_decay"
 
 
 # Conversions.
