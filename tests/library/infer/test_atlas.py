@@ -43,8 +43,6 @@ SAMPLE = [
     "composer.optim.DecoupledAdamW",  # a decay that is not multiplied by lr
     "optimi.AdamW(decouple_lr)",  # a variant
     "optimi.RAdam",
-    "heavyball.SGD",
-    "muon.SingleDeviceMuonWithAuxAdam",  # hyperparameters in groups only
     "lomo_optim.Lomo",
     "adam_mini.Adam_mini",
     "adopt.ADOPT",
