@@ -6,8 +6,8 @@ import symtable
 from collections import Counter
 from functools import cache
 
-# What draws or shows changes neither what is passed to it nor, being a module, itself.
-SHOWING = {"claim", "predict", "print", "display", "plots", "plt"}
+SHOWING = {"claim", "predict", "print", "display"}  # what is passed to these is not changed
+RANDOM = {"torch", "np", "random"}  # modules with random numbers, which a call of theirs changes
 
 
 def cells_for(sources, start, claims):
@@ -15,7 +15,7 @@ def cells_for(sources, start, claims):
 
     A cell needs those that assign, or may change in place, a name that it reads, or that a function it uses reads,
     before the name is assigned anew.  What is changed in place is told from the text: ``a.x = 1``, ``a[i] = 1``,
-    ``a.append(1)``, ``step(a)`` change ``a``.
+    ``a.append(1)``, ``step(a)`` change ``a``, if it is a variable: not a function, a class or a module.
     """
     making = {
         claim: {i for i in range(start, len(sources)) if any(may_be(made, claim) for made in claims_of(sources[i]))}
@@ -23,11 +23,11 @@ def cells_for(sources, start, claims):
     }
     if not all(making.values()):
         return range(start, len(sources))
-    wanted, chosen, names = set().union(*making.values()), [], set()
+    wanted, chosen, names, fixed = set().union(*making.values()), [], set(), constants(sources)
     for i in range(max(wanted), start - 1, -1):
-        if i in wanted or changes(sources[i]) & names:
+        if i in wanted or (assigned_in(sources[i]) | (changed_in_place(sources[i]) - fixed)) & names:
             chosen.insert(0, i)
-            names = used_by(sources, (names - assigns(sources[i])) | reads(sources[i]))
+            names = (names - assigns(sources[i])) | used_by(sources[: i + 1], reads(sources[i]))
     return chosen
 
 
@@ -83,13 +83,14 @@ def may_be(made, claim):
 
 
 def used_by(sources, names):
-    """The names, and those that the functions and classes of these names use."""
-    names = set(names)
-    while True:
-        more = set().union(*(inner for source in sources for name, inner in definitions(source) if name in names))
-        if more <= names:
-            return names
+    """The names, and those that functions and classes of these names use, as the last of these cells leaves them."""
+    latest = {name: inner for source in sources for name, inner in definitions(source)}
+    names, todo = set(names), list(names)
+    while todo:
+        more = latest.get(todo.pop(), set()) - names
         names |= more
+        todo += more
+    return names
 
 
 @cache
@@ -155,24 +156,35 @@ def assigned_by(node):
 
 
 def bound_in(target):
-    """The names that ``a``, ``(a, b)``, ``*a`` as a target bind; ``a.x`` and ``a[i]`` bind none."""
+    """The names that ``a``, ``(a, b)``, ``*a`` as a target bind, or targets inside; ``a.x`` and ``a[i]`` bind none."""
     return {node.id for node in ast.walk(target) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
 
 
+def constants(sources):
+    """The names that are never assigned, but imported or defined."""
+    variables = set().union(*(bound_in(ast.parse(source)) for source in sources))
+    return set().union(*map(assigns, sources)) - variables - RANDOM
+
+
 @cache
-def changes(source):
-    """The global names that a cell assigns or may change in place."""
-    table, tree = symtable.symtable(source, "cell", "exec"), ast.parse(source)
-    assigned = {symbol.get_name() for symbol in table.get_symbols() if symbol.is_assigned() or symbol.is_imported()}
+def assigned_in(source):
+    """The global names that a cell may assign."""
+    table = symtable.symtable(source, "cell", "exec")
+    return {symbol.get_name() for symbol in table.get_symbols() if symbol.is_assigned() or symbol.is_imported()}
+
+
+@cache
+def changed_in_place(source):
+    """The global names whose values a cell may change."""
     in_place = set()
-    for node in ast.walk(tree):
+    for node in ast.walk(ast.parse(source)):
         if isinstance(node, (ast.Attribute, ast.Subscript)) and isinstance(node.ctx, (ast.Store, ast.Del)):
             in_place.add(root(node))
         elif isinstance(node, ast.AugAssign):
             in_place.add(root(node.target))
         elif isinstance(node, ast.Expr) and isinstance(node.value, ast.Call) and root(node.value.func) not in SHOWING:
             in_place |= {root(part) for part in [node.value.func, *node.value.args]}
-    return assigned | (in_place & (uses(source) | assigned))
+    return in_place & (uses(source) | assigned_in(source))
 
 
 def root(node):

@@ -82,11 +82,14 @@ SLICED = [
     "claim('1.3', 'results', results)",
     "claim('1.3', 'other', other)",
     "claim('1.5', f'{other}', other)",
-    "results, total = {}, 0\nplots.draw(results)",
+    "import plots\nresults, total = {}, 0\nplots.draw(results)",
+    "plots.draw(other)",
     "for seen in [FACTOR]:\n    total += seen",
     "claim('1.6', 'total', total + sum(results))",
     "label, four = 'four', 4\nwords = f'{label} is'\nclaim('1.8', words, four)\nlabel = 'five'",
     "label = 'six'\nclaim('1.8', label, other)",
+    "def scaled(x):\n    return x",
+    "claim('1.9', 'scaled anew', scaled(1))",
 ]
 
 
@@ -99,8 +102,9 @@ SLICED = [
         (["1.3 res"], [1, 3, 5, 8]),
         (["1.5 3"], [1, 10]),
         (["1.1", "1.2 seen"], [1, 2, 6, 7]),
-        (["1.8 four"], [14]),  # by way of names
-        (["1.6"], [1, 11, 12, 13]),  # not what is assigned anew, nor what only draws
+        (["1.9"], [17, 18]),
+        (["1.8 four"], [15]),  # by way of names
+        (["1.6"], [1, 11, 13, 14]),  # not what is assigned anew, nor what only draws
         (["1.4"], list(range(1, len(SLICED)))),  # made nowhere that can be told: all of them
     ],
 )
