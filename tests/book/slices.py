@@ -183,7 +183,7 @@ def changed_in_place(source):
         elif isinstance(node, ast.AugAssign):
             in_place.add(root(node.target))
         elif isinstance(node, ast.Expr) and isinstance(node.value, ast.Call) and root(node.value.func) not in SHOWING:
-            in_place |= {root(part) for part in [node.value.func, *node.value.args]}
+            in_place |= {root(node.value.func)} | {root(part) for part in node.value.args} - RANDOM
     return in_place & (uses(source) | assigned_in(source))
 
 
