@@ -46,7 +46,7 @@ def assert_units(
     >>> assert_units(torch.optim.SGD, lr="W")
     Traceback (most recent call last):
     ...
-    AssertionError: SGD has other units: lr is L⁻¹ W², not W
+    AssertionError: SGD does not have these units: lr is L⁻¹ W², not W
     """
     if not expected:
         raise ValueError("no unit is given; pass one for each hyperparameter, as in assert_units(MyOptimizer, lr='W')")
@@ -62,7 +62,7 @@ def assert_units(
     if units.verdict == "inconsistent":
         raise AssertionError(f"{units.name} has no consistent units. {units.reason}\n{units}")
     if wrong:
-        raise AssertionError(f"{units.name} has other units: {'; '.join(wrong)}")
+        raise AssertionError(f"{units.name} does not have these units: {'; '.join(wrong)}")
     return units
 
 
@@ -141,7 +141,7 @@ def assert_symmetry(
     >>> assert_symmetry(torch.optim.SGD, scales="global")  # doctest: +ELLIPSIS
     Traceback (most recent call last):
     ...
-    AssertionError: SGD has other symmetries: its scales are none, not global
+    AssertionError: SGD does not have these symmetries: its scales are none, not global
     ...
     """
     wanted = {
@@ -158,7 +158,7 @@ def assert_symmetry(
         if words is not None and measured[name] != words
     ]
     if wrong:
-        raise AssertionError(f"{symmetries.name} has other symmetries: {'; '.join(wrong)}\n{symmetries}")
+        raise AssertionError(f"{symmetries.name} does not have these symmetries: {'; '.join(wrong)}\n{symmetries}")
     return symmetries
 
 

@@ -210,7 +210,7 @@ def _of_terms(
             "No setting of an optimizer makes up for it: their sum has another direction. Give the loss terms the same "
             "factor."
         )
-        verdict = Verdict("terms", f"the loss terms have other factors: {texts}", notes=(note,))
+        verdict = Verdict("terms", f"the loss terms have different factors: {texts}", notes=(note,))
     else:
         worst = max(kinds, key=_ORDER.index)
         term, first = next((term, each) for term, each in results.items() if each.kind == worst)

@@ -31,7 +31,7 @@ class Verdict:
         kind: "equal"; "factor", one everywhere; "sign", one that is negative; "factors", others for some tensors;
             "unequal", where no factor fits; "random", where ``a`` differs from itself as much; "unclear", where what
             is left may be rounding, in a format that is not known; "missing", where some tensors have a gradient in
-            one of them only; "not_finite"; "terms", where loss terms have other factors.
+            one of them only; "not_finite"; "terms", where loss terms have different factors.
         text: the same in a sentence.
         factor: by which b is larger than a, if it is one; else NaN.
         change: the change of units that it amounts to, for ``convert`` and ``rescale``; None if it is none.
@@ -166,7 +166,7 @@ def _one_factor(both: Rows, factor: float, precision: Precision) -> Verdict:
     exact = math.copysign(nearest_simple(abs(factor), error, precision.gap), factor)
     text = f"b is {factor_text(exact)} × a in every tensor{f', {_within(rest)}' if rest else ''}"
     if factor < 0:
-        note = "The sign is another: one of the two ascends (a missing minus, maximize)."
+        note = "The signs differ: one of the two ascends (a missing minus, maximize)."
         return Verdict("sign", text, exact, notes=(note,))
     return Verdict("factor", text, exact, changes.loss_times(exact), notes=(_what_has_such_a(exact),))
 

@@ -98,7 +98,9 @@ def test_a_wrong_dimension_and_a_wrong_power_are_noticed():
 
 def test_symmetries_are_asserted_one_by_one_and_exactly():
     assert assert_symmetry(optim.Muon, rotations=" columns,rows").scales == "tensor"
-    with pytest.raises(AssertionError, match="Adam has other symmetries: its scales are entry, not row\n.*\n  factor"):
+    with pytest.raises(
+        AssertionError, match="Adam does not have these symmetries: its scales are entry, not row\n.*\n  factor"
+    ):
         assert_symmetry(optim.Adam, scales="row")
 
 
@@ -169,9 +171,9 @@ def test_only_a_text_is_read():
             "SGD: no factor of the gradient leaves the update alone. The",
         ),
         ("symmetry Adam --json --expect rotations=none", 0, '{\n "name": "Adam",\n "scales": "entry",'),
-        ("symmetry SGD --expect scales=entry", 1, "SGD has other symmetries: its scales are none, not entry"),
+        ("symmetry SGD --expect scales=entry", 1, "SGD does not have these symmetries: its scales are none, not entry"),
         ("units SGD --expect lr=W^2/L --momentum 0.5", 0, "SGD: consistent."),
-        ("units SGD --expect lr=W --expect momentum=1", 1, "SGD has other units: lr is L⁻¹ W², not W"),
+        ("units SGD --expect lr=W --expect momentum=1", 1, "SGD does not have these units: lr is L⁻¹ W², not W"),
     ],
 )
 def test_a_command_reports_and_exits_with_1_where_another_is_measured(words, status, begins, capsys, monkeypatch):
