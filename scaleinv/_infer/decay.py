@@ -46,9 +46,15 @@ def measured_decay(factory: Factory, hyperparameters: Mapping[str, Any]) -> str:
 def decay_of(runner: Runner, values: Values) -> str:
     """How ``weight_decay`` acts, from a runner of the optimizer and its values.
 
-    Zeros are switched on: where there is a momentum, a coupled decay is remembered.
+    Zeros are switched on: where there is a momentum, a coupled decay is remembered.  If the decay is another with what
+    they switch on, such as one towards an average instead of 0, it is that at the values themselves.
     """
-    values = in_range(runner, switched_on(runner, values))
+    on = switched_on(runner, values)
+    decay = _decay_at(runner, in_range(runner, on))
+    return decay if decay != "other" or on == values else _decay_at(runner, in_range(runner, values)) or decay
+
+
+def _decay_at(runner: Runner, values: Values) -> str:
     if not all(isinstance(values.get(name), float) for name in (NAME, "lr")):
         return ""
     probe = _Probe(runner, {**values, NAME: DECAY})

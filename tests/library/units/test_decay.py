@@ -120,6 +120,23 @@ def test_other_ways_to_decay_are_not_taken_for_one_of_the_conventions(optimizer_
     assert measured_decay(optimizer_class, {}) == decay
 
 
+class TowardsAverage(Squared):
+    """Takes lr·λ·(w − share of an average)."""
+
+    def __init__(self, params, lr=0.1, weight_decay=0.1, share=0.0):
+        super().__init__(params, lr, weight_decay)
+        self.share, self.average = share, {}
+
+    def decayed(self, w, lr):
+        average = self.average.setdefault(w, 2 * w.detach())
+        return lr * self.decay * (w - self.share * average.lerp_(w, 0.5).abs())
+
+
+def test_a_switch_that_is_off_does_not_matter():
+    assert measured_decay(TowardsAverage, {}) == "times lr"
+    assert measured_decay(TowardsAverage, {"share": 0.5}) == "other"
+
+
 def test_the_atlas_has_it():
     decays = atlas().decays
     for optimizer_class, units in UNITS.items():
