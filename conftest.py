@@ -1,5 +1,6 @@
 """What all tests share.  Hypothesis draws the same examples in every run, so a test that passes here passes in CI."""
 
+import gc
 import os
 
 # Progress bars show times, which differ.  It is set before torch imports tqdm, which reads it then; nbval's kernels
@@ -13,6 +14,12 @@ from scaleinv._threads import threads
 
 settings.register_profile("scaleinv", deadline=None, derandomize=True)
 settings.load_profile("scaleinv")
+
+
+def pytest_collection_finish():
+    """Spare what all tests share, some millions of objects, each search for garbage and for what holds an object."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="module")

@@ -47,8 +47,8 @@ def values_of_buffer(buffer: torch.Tensor) -> torch.Tensor:
 
     Such a tensor computes little itself; it can be read, and new numbers can be copied into it.
     """
-    stored_otherwise = type(buffer) not in (torch.Tensor, torch.nn.Parameter) and hasattr(buffer, "__tensor_flatten__")
-    return buffer.dequantize() if stored_otherwise else buffer
+    has_few_bits = type(buffer).dequantize is not torch.Tensor.dequantize  # its class has one of its own
+    return buffer.dequantize() if has_few_bits else buffer
 
 
 def _items(value: Any) -> list[tuple[Any, Any]]:

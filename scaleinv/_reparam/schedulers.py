@@ -71,7 +71,8 @@ def scheduler_changes(
 def schedulers_of(optimizer: torch.optim.Optimizer) -> list[Any]:
     """All live objects that hold ``optimizer`` and are schedulers: by their class, or by its name."""
     holders = [holder for holder in gc.get_referrers(optimizer) if holder is not optimizer.__dict__]
-    owners = [owner for holder in holders if isinstance(holder, dict) for owner in gc.get_referrers(holder)]
+    dicts = [holder for holder in holders if isinstance(holder, dict)]
+    owners = gc.get_referrers(*dicts) if dicts else []  # one search through memory for all
     found = {id(each): each for each in (*holders, *owners) if _is_scheduler(each, optimizer)}
     return list(found.values())
 
