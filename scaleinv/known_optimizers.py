@@ -8,6 +8,7 @@ here and one to the registry of tests/library/optimizers/test_known_optimizers.p
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import torch
@@ -143,8 +144,14 @@ def _adam_step(group: Hyperparameters, at: StepContext) -> PredictedStep:
     if at.step == 0:
         return PredictedStep(lr, SIGN_STEP)
     beta1, beta2 = map(float, group["betas"])
-    factor = update_rms(beta1, beta2 if beta2 >= 0.8 else 1.0).item()
+    factor = _adam_factor(beta1, beta2)
     return PredictedStep(factor * lr, f"under noise: {factor:.2g}·lr")
+
+
+@lru_cache
+def _adam_factor(beta1: float, beta2: float) -> float:
+    """Of lr; one number for all tensors of a group."""
+    return update_rms(beta1, beta2 if beta2 >= 0.8 else 1.0).item()
 
 
 def _sgd_step(group: Hyperparameters, at: StepContext) -> PredictedStep:
@@ -238,7 +245,12 @@ def _adamw_equilibrium(group: Hyperparameters) -> float:
     lr, decay = float(group["lr"]), float(group["weight_decay"])
     if not 0 < lr * decay < 2:
         return math.nan
-    return equilibrium_rms(lr, decay, float(group["betas"][0])).item()
+    return _equilibrium(lr, decay, float(group["betas"][0]))
+
+
+@lru_cache
+def _equilibrium(lr: float, decay: float, beta1: float) -> float:
+    return equilibrium_rms(lr, decay, beta1).item()
 
 
 # The table.

@@ -6,6 +6,8 @@ from tests.book.sabotage import (  # noqa: F401
     test_every_claim_has_a_sabotage,
 )
 
+FEWER = {"np.logspace(-1, 1, 65)": "np.logspace(-1, 1, 33)"}  # scales, with which the claims hold too
+
 SABOTAGES = [
     (["4.1"], "one scale in all cases", {"scale / r for": "1.0 / r for"}),
     (["4.2"], "lr follows the square of the scale, as SGD's would", {"lr=lr, eps": "lr=scale * lr, eps"}),
@@ -65,12 +67,12 @@ measured = {cls: infer_units(clamped(cls),"""
     (
         ["4.10", "4.11 difference", "4.13 over lr/kᵇ"],
         "an eps that is kept, and as large as gradients; Adam for LAMB",
-        {'EPS = {"eps": lambda weight: 1e-8 / weight}': 'EPS = {"eps": 1e-2}', "(rules.lamb,": "(rules.adam,"},
+        FEWER | {'EPS = {"eps": lambda weight: 1e-8 / weight}': 'EPS = {"eps": 1e-2}', "(rules.lamb,": "(rules.adam,"},
     ),
     (
         ["4.11 and", "4.12", "4.13 over lr alone"],
         "λ follows the scale; LAMB for Adam",
-        {'"weight_decay": 1.0': '"weight_decay": lambda weight: 1 / weight', "(rules.adam,": "(rules.lamb,"},
+        FEWER | {'"weight_decay": 1.0': '"weight_decay": lambda weight: 1 / weight', "(rules.adam,": "(rules.lamb,"},
     ),
     (
         ["4.14"],
