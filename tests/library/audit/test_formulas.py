@@ -133,9 +133,9 @@ def without_bias_correction(trained):
 
 # what it does → what is replaced, its replacement, and the check that fails then
 SABOTAGES = {
-    "lr for 0.23 lr": (known_optimizers, "update_rms", lambda *args: torch.tensor(1.0), check_predicted_steps),
+    "lr for 0.23 lr": (known_optimizers, "_adam_factor", lambda *args: 1.0, check_predicted_steps),
     "equilibrium twice as large": (
-        known_optimizers, "equilibrium_rms", lambda *args: 2 * equilibrium_rms(*args),
+        known_optimizers, "_equilibrium", lambda *args: 2 * equilibrium_rms(*args).item(),
         check_decays_share_and_equilibrium,
     ),
     "mean for RMS": (
