@@ -5,7 +5,6 @@ import math
 from dataclasses import replace
 
 import pytest
-import torch
 from torch import nn, optim
 
 from scaleinv import audit, known_optimizers
