@@ -5,7 +5,6 @@ Steps are relative to the tensor, RMS(Δw)/RMS(w): that is what an lr in the uni
 """
 
 import inspect
-import json
 import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -27,7 +26,7 @@ from scaleinv._audit.measurements import Measurements
 from scaleinv._audit.page import as_html
 from scaleinv._audit.picture import plot_audit
 from scaleinv._audit.places import Place, held_by, places_of
-from scaleinv._audit.report import as_text, audit_report
+from scaleinv._audit.report import audit_report
 from scaleinv._audit.row import row_of, row_of_untrained
 from scaleinv._audit.run_steps import steps_of
 from scaleinv._audit.settings import check_mutes, is_muted, project_settings
@@ -36,6 +35,7 @@ from scaleinv._audit.unregistered import Unregistered, not_frozen, unregistered
 from scaleinv._audit.unwrapped import scaler_of, unwrapped
 from scaleinv._checks import check_scale
 from scaleinv._infer import infer_units
+from scaleinv._report import as_json, as_text
 from scaleinv.known_optimizers import KNOWN
 from scaleinv.recorder import Recorder
 from scaleinv.units import Units
@@ -119,7 +119,7 @@ class Audit(Measurements):
         Raises:
             OSError: if the file cannot be written.
         """
-        text = json.dumps(self.as_dict(), indent=1, ensure_ascii=False, allow_nan=False)
+        text = as_json(self.as_dict())
         Path(path).write_text(text + "\n", encoding="utf-8")
 
     @classmethod
@@ -175,7 +175,7 @@ class Audit(Measurements):
         >>> print(scaleinv.audit(layer, torch.optim.Adam(layer.parameters(), lr=1e-3)).text().splitlines()[0])
         2 tensors with 15 coordinates, trained by Adam; 0 findings
         """
-        return as_text(self, self.findings, width=width, folded=folded)
+        return as_text(self.report(folded=folded), width)
 
     def report(self, *, folded: bool = True) -> Group:
         """The report for ``rich.print``, in colour and in the width of the terminal.
@@ -196,7 +196,7 @@ class Audit(Measurements):
         return self.report()
 
     def __str__(self) -> str:
-        return as_text(self, self.findings)
+        return self.text()
 
     __repr__ = __str__
 

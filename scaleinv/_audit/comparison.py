@@ -1,6 +1,5 @@
 """Two audits side by side: what has changed between two points of a run, or between two runs."""
 
-import io
 import math
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import asdict, dataclass
@@ -8,7 +7,7 @@ from html import escape
 from typing import TYPE_CHECKING
 
 import pandas as pd
-from rich.console import Console, Group, RenderableType
+from rich.console import Group, RenderableType
 from rich.text import Text
 
 from scaleinv._audit.audit_model import Audit
@@ -21,7 +20,7 @@ from scaleinv._audit.page import finding_item, html_table, picture
 from scaleinv._audit.report import FittingTable, finding_lines
 from scaleinv._audit.row import Row
 from scaleinv._checks import check_scale
-from scaleinv._report import percent
+from scaleinv._report import as_text, percent
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -94,9 +93,7 @@ class Comparison:
         return self.report()
 
     def __str__(self) -> str:
-        output = io.StringIO()
-        Console(file=output, width=80, color_system=None, force_jupyter=False).print(self)
-        return "\n".join(line.rstrip() for line in output.getvalue().rstrip().splitlines())
+        return as_text(self)
 
     __repr__ = __str__
 

@@ -1,6 +1,5 @@
 """An audit for a terminal: findings with what to do about them, a summary by type of layer, and one line per block."""
 
-import io
 from collections.abc import Iterator, Sequence
 
 from rich.cells import cell_len
@@ -30,14 +29,6 @@ def audit_report(audit: Measurements, findings: Sequence[Finding], *, folded: bo
     parts += [Text(contents.more)] if contents.more else []
     parts += [Text(), Text(contents.legend, style="dim")]
     return Group(*parts)
-
-
-def as_text(audit: Measurements, findings: Sequence[Finding], *, width: int = 80, folded: bool = True) -> str:
-    """The report as plain text."""
-    output = io.StringIO()
-    console = Console(file=output, width=width, color_system=None, force_jupyter=False)
-    console.print(audit_report(audit, findings, folded=folded))
-    return "\n".join(line.rstrip() for line in output.getvalue().rstrip().splitlines())
 
 
 def finding_lines(number: int, finding: Finding) -> list[RenderableType]:

@@ -1,7 +1,6 @@
 """``audit``: of a saved training."""
 
 import argparse
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -24,6 +23,7 @@ from scaleinv._audit import (
 )
 from scaleinv._cli.outcome import Outcome
 from scaleinv._cli.words import import_function, import_optimizer
+from scaleinv._report import as_json
 
 
 def audit_outcome(options: argparse.Namespace, rest: Sequence[str]) -> Outcome:
@@ -51,7 +51,7 @@ def audit_outcome(options: argparse.Namespace, rest: Sequence[str]) -> Outcome:
     else:
         comparison = compare(replace(Audit.load(options.baseline), mute=mute), audit)
         report, status = comparison.report(), fails(comparison.new, fail_on)
-    text = json.dumps(audit.as_dict(), indent=1, ensure_ascii=False, allow_nan=False) if options.json else ""
+    text = as_json(audit.as_dict()) if options.json else ""
     return Outcome(text or report, int(status))
 
 

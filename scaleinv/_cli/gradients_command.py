@@ -1,7 +1,6 @@
 """``gradients``: two saved gradients, compared."""
 
 import argparse
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from scaleinv._cli.units_command import measure
 from scaleinv._cli.words import import_function, import_optimizer
 from scaleinv._gradients import compare_gradients
 from scaleinv._infer import infer_units
+from scaleinv._report import as_json
 from scaleinv.known_optimizers import UNITS
 
 
@@ -24,7 +24,7 @@ def gradients_outcome(options: argparse.Namespace, rest: Sequence[str]) -> Outco
         optimizer = known if known in UNITS else measure(options.optimizer, {}, infer_units)
     a, b = _source(options.a), _source(options.b)
     result = compare_gradients(a, b, optimizer=optimizer, tolerance=options.tolerance)
-    text = json.dumps(result.as_dict(), indent=1, ensure_ascii=False, allow_nan=False) if options.json else ""
+    text = as_json(result.as_dict()) if options.json else ""
     return Outcome(text or result.report(), int(options.fail and result.kind != "equal"))
 
 

@@ -1,6 +1,5 @@
 """``GradientComparison``: the result of ``compare_gradients``."""
 
-import io
 import math
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -8,14 +7,14 @@ from html import escape
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Group, RenderableType
 from rich.padding import Padding
 from rich.text import Text
 
 from scaleinv._audit import fold_names
 from scaleinv._gradients.row import ComparedGradient, together
 from scaleinv._gradients.verdict import Verdict
-from scaleinv._report import percent, table
+from scaleinv._report import as_text, percent, table
 from scaleinv.changes import Change
 
 if TYPE_CHECKING:
@@ -146,9 +145,7 @@ class GradientComparison:
         return self.report()
 
     def __str__(self) -> str:
-        output = io.StringIO()
-        Console(file=output, width=80, color_system=None, force_jupyter=False).print(self)
-        return "\n".join(line.rstrip() for line in output.getvalue().rstrip().splitlines())
+        return as_text(self)
 
     __repr__ = __str__
 

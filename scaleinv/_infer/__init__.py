@@ -2,9 +2,10 @@
 
 Read ``infer`` first, from top to bottom: it is the experiment.  Below it stand, in this order, ``problem`` (one probing
 run), ``runs`` (the same in float64, of ``precision``, or rescaled; ``deviation`` compares two), ``probes`` (values that
-matter), ``sensitivities`` and ``exponents`` (differentiate and solve), ``trial`` (what acts in jumps), ``verify`` and
-``state_units``; ``decay`` finds out how weight decay acts.  ``outcome`` is what an experiment shows, ``result`` and
-``report`` are what the user sees.  What else is exported runs an optimizer on another problem.
+matter), ``sensitivities`` and ``exponents`` (differentiate and solve), ``trial`` (what acts in jumps), ``verify`` (do
+rescaled runs agree: ``agreement``; for ``kinds`` of parameters too) and ``state_units``; ``decay`` finds out how weight
+decay acts.  ``outcome`` is what an experiment shows, ``result`` and ``report`` are what the user sees.  What else is
+exported runs an optimizer on another problem.
 """
 
 from scaleinv._infer.decay import measured_decay

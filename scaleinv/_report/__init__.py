@@ -1,4 +1,5 @@
-"""What every report shares: tables, hyperparameter values and percentages in ``table``, pictures in ``figure``."""
+"""What every report shares: tables, hyperparameter values and percentages in ``table``, pictures in ``figure``,
+plain text and JSON in ``text``."""
 
 from scaleinv._report.figure import (
     BLUE,
@@ -14,6 +15,7 @@ from scaleinv._report.figure import (
     short_name,
 )
 from scaleinv._report.table import percent, table, value_text
+from scaleinv._report.text import as_json, as_text
 
 __all__ = [
     "BLUE",
@@ -21,6 +23,8 @@ __all__ = [
     "ORANGE",
     "RED",
     "as_image",
+    "as_json",
+    "as_text",
     "has_matplotlib",
     "label",
     "legend",

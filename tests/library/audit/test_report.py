@@ -15,7 +15,8 @@ from scaleinv._audit import findings
 from scaleinv._audit.folding import fold_names
 from scaleinv._audit.page import as_html
 from scaleinv._audit.picture import plot_audit
-from scaleinv._audit.report import as_text
+from scaleinv._audit.report import audit_report
+from scaleinv._report import as_text
 from scaleinv.book import models
 from tests.library.audit.shared import adamw, gradients, muon_and_adamw, rms
 
@@ -176,7 +177,7 @@ def test_the_remedy_stands_beside_its_finding():
     finding = findings.Finding(fault, "it moves far.", names, remedy="Lower <lr> for it.")
     model = models.mlp()
     result = audit(model, adamw(model))
-    text = as_text(result, [finding])
+    text = as_text(audit_report(result, [finding]))
     assert "1. fault: it moves far.\n   fix: Lower <lr> for it.\n   in: 1,3.weight\n" in text
     assert "Lower &lt;lr&gt; for it." in as_html(result, [finding])
 
