@@ -14,18 +14,18 @@ FEWER = {  # seeds, for time: they alone fail none of the claims named below
 
 SABOTAGES = [
     (
-        ["8.21 standard", "8.21 μP", "8.23 Yang", "8.23 mup"],
+        ["9.1 standard", "9.1 μP", "9.3 Yang", "9.3 mup"],
         "every layer starts at the same size at all widths",
         {"model = Net(width, start, gain, seed=seed)": "model = Net(width, NONE, gain, seed=seed)"},
     ),
     (
-        ["8.22 lr listed", "8.22 exponents of lr"],
+        ["9.2 lr listed", "9.2 exponents of lr"],
         "every lr has the unit of Adam's",
         {"unit = units_of(cls)": "unit = units_of(optim.Adam)"},
     ),
-    (["8.24"], "a gain, and the hyperparameters as without", {"changes.gain(k))": "changes.gain(1.0))"}),
+    (["9.4"], "a gain, and the hyperparameters as without", {"changes.gain(k))": "changes.gain(1.0))"}),
     (
-        ["8.25 SGD", "8.25 Adam", "8.26 SGD", "8.26 Adam", "8.27 hidden", "8.27 output"],
+        ["9.5 SGD", "9.5 Adam", "9.6 SGD", "9.6 Adam", "9.7 hidden", "9.7 output"],
         "inputs and their changes come in a random order, so that no sum has one sign",
         {
             "parts = [(w.detach() - w0, x), (w0, x1 - x)]": (
@@ -35,7 +35,7 @@ SABOTAGES = [
         | FEWER,
     ),
     (
-        ["8.26 slope of the output", "8.26 one lr", "8.26 by layer", "8.26 μP"],
+        ["9.6 slope of the output", "9.6 one lr", "9.6 by layer", "9.6 μP"],
         "one lr where lr went by layer, by layer where it was one, and all from the standard start",
         {
             'BY_LAYER = {"one lr": NONE}': 'BY_LAYER = {"by layer": NONE, "μP": NONE}',
@@ -44,8 +44,8 @@ SABOTAGES = [
         | FEWER,
     ),
     (
-        ["8.28 one lr", "8.28 by layer", "8.28 μP", "8.29 SGD", "8.29 Adam"]
-        + [f"8.30 lr of 16 at 256, {form}" for form in ("one lr", "by layer", "μP", "other's gains")],
+        ["9.8 one lr", "9.8 by layer", "9.8 μP", "9.9 SGD", "9.9 Adam"]
+        + [f"9.10 lr of 16 at 256, {form}" for form in ("one lr", "by layer", "μP", "other's gains")],
         "lr by layer where it was one, one where it went by layer, and its own gains for the other's; two seeds",
         {
             'gain = NONE if form == "one lr" else gains(name if form in STARTS else OTHER[name], start)': (
@@ -55,7 +55,7 @@ SABOTAGES = [
         },
     ),
     (
-        ["8.30 Adam, by layer", "8.30 Adam, μP"],
+        ["9.10 Adam, by layer", "9.10 Adam, μP"],
         "at widths 64 and 1024 the starts change places; Adam only",
         {
             'for case in [(name, form) for name in RULES for form in ("by layer", "μP")]': (
@@ -67,12 +67,12 @@ SABOTAGES = [
         },
     ),
     (
-        ["8.31 by layer", "8.31 gain"],
+        ["9.11 by layer", "9.11 gain"],
         "trained from the standard start",
         {'Net(width, START["μP"], gain, seed=seed)': 'Net(width, START["standard"], gain, seed=seed)'},
     ),
     (
-        ["8.32 by layer", "8.32 gain"],
+        ["9.12 by layer", "9.12 gain"],
         "the two ways of writing μP change places",
         {
             'WAYS = {"by layer": NONE, "gain": gains("Adam", "μP")}': (
@@ -81,23 +81,23 @@ SABOTAGES = [
         },
     ),
     (
-        ["8.33 eps = 1e-6, converted", "8.33 eps = 1e-6, kept"],
+        ["9.13 eps = 1e-6, converted", "9.13 eps = 1e-6, kept"],
         "eps is converted where it was kept, and kept where it was converted",
         {'((), ("eps",))': '(("eps",), ())'},
     ),
     (
-        ["8.34 λ = 1, converted", "8.34 λ = 1, kept"],
+        ["9.14 λ = 1, converted", "9.14 λ = 1, kept"],
         "λ is converted where it was kept, and kept where it was converted",
         {'((), ("weight_decay",))': '(("weight_decay",), ())'},
     ),
-    (["8.35"], "from width 64 to 4096", {"16.0**e": "64.0**e"}),
+    (["9.15"], "from width 64 to 4096", {"16.0**e": "64.0**e"}),
     (
-        ["8.36"],
+        ["9.16"],
         "an lr in Adam's unit",
         {'exponents("μP", optim.Adafactor, gain)': 'exponents("μP", optim.Adam, gain)'},
     ),
     (
-        ["8.37"],
+        ["9.17"],
         "the exponents that go without MuReadout",
         {'LISTED["mup", "Adam"][0]': 'LISTED["Yang et al.", "Adam"][0]'},
     ),

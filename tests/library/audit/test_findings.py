@@ -147,7 +147,7 @@ def test_all_that_move_far_are_named():
 def test_a_finding_says_its_kind_and_chapter_9_explains_all_of_them():
     model = models.mlp().to(torch.bfloat16)
     assert audit(model, adamw(model, lr=1e-5)).findings[0].kind == "lost_to_rounding"
-    page = (Path(__file__).parents[3] / "book" / "9_audit_your_model.ipynb").read_text()
+    page = (Path(__file__).parents[3] / "book" / "13_audit_your_model.ipynb").read_text()
     table = "".join(line for line in page.splitlines() if line.lstrip().startswith('"| '))
     assert set(findings.KINDS) <= set(re.findall(r"`(\w+)`", table))
 
