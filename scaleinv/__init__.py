@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     )
     from scaleinv._audit import Audit, Comparison, audit, compare
     from scaleinv._convert import convert
+    from scaleinv._curvature import Sharpness, sharpness
     from scaleinv._gradients import GradientComparison, compare_gradients
     from scaleinv._infer import InferredUnits, infer_units
     from scaleinv._sweep import sweep
@@ -57,6 +58,7 @@ _HOMES = {  # public name -> the module it is defined in
     "GradientComparison": "_gradients",
     "InferredUnits": "_infer",
     "Recorder": "recorder",
+    "Sharpness": "_curvature",
     "Switch": "_switch",
     "Symmetries": "_symmetry",
     "Unit": "units",
@@ -73,6 +75,7 @@ _HOMES = {  # public name -> the module it is defined in
     "relative_distance": "measure",
     "rescale": "reparam",
     "scale_parameters": "reparam",
+    "sharpness": "_curvature",
     "sweep": "_sweep",
     "switch_optimizer": "_switch",
     "symmetries_of": "_symmetry",
@@ -89,6 +92,7 @@ __all__ = [
     "GradientComparison",
     "InferredUnits",
     "Recorder",
+    "Sharpness",
     "Switch",
     "Symmetries",
     "Unit",
@@ -116,6 +120,7 @@ __all__ = [
     "reparam",
     "rescale",
     "scale_parameters",
+    "sharpness",
     "sweep",
     "switch_optimizer",
     "symmetries_of",

@@ -13,7 +13,6 @@ from scaleinv._audit.audit_model import Audit, audit
 from scaleinv._audit.comparison import ComparedRow, Comparison, compare
 from scaleinv._audit.findings import Finding, Severity
 from scaleinv._audit.folding import brief_names, fold_names
-from scaleinv._audit.laws_of import stepping_class
 from scaleinv._audit.logged import FLAT_COLUMNS
 from scaleinv._audit.row import Row
 from scaleinv._audit.saved import (
@@ -28,6 +27,7 @@ from scaleinv._audit.saved import (
 )
 from scaleinv._audit.settings import check_mutes, fails, project_settings
 from scaleinv._audit.unwrapped import unwrapped
+from scaleinv._stepping import stepping_class
 
 __all__ = [
     "FLAT_COLUMNS", "Audit", "ComparedRow", "Comparison", "Finding", "Outline", "Row", "Severity", "audit",

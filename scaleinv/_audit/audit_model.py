@@ -19,7 +19,6 @@ from torch import nn
 from scaleinv._audit.baseline import load_audit
 from scaleinv._audit.document import document
 from scaleinv._audit.findings import Finding, findings_of
-from scaleinv._audit.laws_of import stepping_class
 from scaleinv._audit.logged import flat_numbers
 from scaleinv._audit.loss_scale import loss_scale, scale_of
 from scaleinv._audit.measurements import Measurements
@@ -36,6 +35,7 @@ from scaleinv._audit.unwrapped import scaler_of, unwrapped
 from scaleinv._checks import check_scale
 from scaleinv._infer import infer_units
 from scaleinv._report import as_json, as_text
+from scaleinv._stepping import stepping_class
 from scaleinv.known_optimizers import KNOWN
 from scaleinv.recorder import Recorder
 from scaleinv.units import Units

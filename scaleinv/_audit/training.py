@@ -9,9 +9,9 @@ from typing import Any
 import torch
 
 from scaleinv._audit.amounts import Size, rms, size_of
-from scaleinv._audit.laws_of import stepping_class
 from scaleinv._audit.places import Group, Place
 from scaleinv._audit.tried_step import TriedSteps, tried_steps
+from scaleinv._stepping import stepping_class
 from scaleinv.known_optimizers import KNOWN, Known, known_of, units_of
 from scaleinv.units import Unit, Units
 

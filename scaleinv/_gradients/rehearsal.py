@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
-from scaleinv._gradients.random_state import RandomState
 from scaleinv._gradients.sources import Terms, gradients_of, read
+from scaleinv._random_state import RandomState
 
 _TF32 = 2.0**-10  # gap between numbers near 1 where a GPU multiplies float32 in this format
 

@@ -14,7 +14,7 @@ def stepping_class(optimizer_class: type) -> type:
     else itself.
 
     >>> import torch
-    >>> from scaleinv._audit.laws_of import stepping_class
+    >>> from scaleinv._stepping import stepping_class
     >>> class Renamed(torch.optim.AdamW):
     ...     pass
     >>> class Other(torch.optim.AdamW):

@@ -12,7 +12,7 @@ class RandomState(NamedTuple):
     """That of Python, of NumPy, and of torch on all devices.
 
     >>> import torch
-    >>> from scaleinv._gradients.random_state import RandomState
+    >>> from scaleinv._random_state import RandomState
     >>> before = RandomState.now()
     >>> drawn = torch.rand(2)
     >>> before.same_as(RandomState.now())
