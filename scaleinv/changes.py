@@ -1,16 +1,23 @@
 """Changes of a training that leave it the same: arguments for ``convert`` and, if they change units, ``rescale``.
 
+``batch`` and ``horizon`` change the unit of time.  They are not exact, and go with ``convert`` only.
+
 >>> import torch
 >>> from scaleinv import changes, convert
 >>> convert(torch.optim.SGD, {"lr": 0.1}, changes.loss_times(8))
 {'lr': 0.0125}
 """
 
+import math
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from torch import Tensor
+
 from scaleinv._checks import check_scale
+from scaleinv.measure import signal_to_noise
 
 
 @dataclass(frozen=True)
@@ -22,8 +29,12 @@ class Change:
         weight: the factor of the stored parameters, which the module's own code compensates.
         loss: the factor of the loss.
         of: the parameters that the change concerns, in words.
-        exact: whether the training stays the same; if not, only the relative size of its steps does.
+        exact: whether the training stays the same; if not, only the relative size of its steps does, or what a change
+            of time keeps in the limit of small steps.
         decay: what ``Units.decay`` is after a change of optimizer: "times lr" or "independent"; empty without one.
+        batch: the factor of the examples that a step sees.
+        horizon: the factor of the examples that the training sees.
+        limits: where a change of time stops being the same training, in sentences.
 
     >>> import torch, scaleinv
     >>> halved = scaleinv.Change("the weights are stored half as large", weight=0.5)
@@ -37,6 +48,19 @@ class Change:
     of: str = "all parameters"
     exact: bool = True
     decay: str = ""
+    batch: float = 1.0
+    horizon: float = 1.0
+    limits: tuple[str, ...] = ()
+
+    @property
+    def of_time(self) -> bool:
+        """Whether it changes the batch or the horizon.
+
+        >>> from scaleinv import changes
+        >>> changes.batch(64, 256).of_time, changes.loss_times(8).of_time
+        (True, False)
+        """
+        return (self.batch, self.horizon) != (1, 1)
 
 
 def check_change(change: Change, weight: Any, loss: Any) -> tuple[float, float]:
@@ -49,14 +73,16 @@ def check_change(change: Change, weight: Any, loss: Any) -> tuple[float, float]:
 
     Raises:
         TypeError: if ``change`` is not a ``Change``.
-        ValueError: if ``weight`` or ``loss`` is passed besides it, or its ``decay`` is none.
+        ValueError: if ``weight`` or ``loss`` is passed besides it, its ``decay`` is none, or it mixes kinds of changes.
     """
     if not isinstance(change, Change):
         raise TypeError(f"change={change!r} is not one of scaleinv.changes, such as changes.loss_times(8)")
     if change.decay not in ("", "times lr", "independent"):
         raise ValueError(f"decay={change.decay!r} is neither 'times lr' nor 'independent'; see changes.decay_times_lr")
-    if change.decay and (change.weight, change.loss) != (1, 1):
-        raise ValueError(f"change={change!r} changes units and the decay, not both; convert twice")
+    kinds = {"units": (change.weight, change.loss) != (1, 1), "the decay": bool(change.decay), "time": change.of_time}
+    if sum(kinds.values()) > 1:
+        several = " and ".join(kind for kind, changes in kinds.items() if changes)
+        raise ValueError(f"change={change!r} changes {several}, not both; convert twice")
     if (weight, loss) != (1, 1):
         raise ValueError(f"weight={weight!r}, loss={loss!r}: pass these or change={change!r}, not both")
     return change.weight, change.loss
@@ -214,6 +240,83 @@ def decay_independent() -> Change:
     return Change("a step now takes λ·w in place of lr·λ·w", decay="independent")
 
 
+def batch(old: float, new: float, gradients: Tensor | Mapping[str, Tensor] | None = None) -> Change:
+    r"""Take steps over ``new`` examples instead of ``old``, in a training over as many examples as before.
+
+    ::
+
+        with κ = new/old:   β → β^κ,   1/(lr·λ) steps → 1/κ as many
+        Adam, AdamW, RMSprop:   lr → √κ·lr,   eps → eps/√κ,   AdamW's λ → √κ·λ
+        SGD:                    lr/(1 − μ) → κ·lr/(1 − μ),   λ stays
+
+    A half-life and the memory of weight decay stay as many examples long.  Between two of them noise moves w as far as
+    before, and a signal too, as long as noise dominates the gradient and steps are small: the limit is a stochastic
+    differential equation.  Goyal et al. (2017), arXiv 1706.02677, have it for SGD; Malladi et al. (2022), arXiv
+    2205.10287, for Adam, with 1 − β ∝ B for β^κ, which is the same for slow averages.  Marek et al. (2025), arXiv
+    2507.07101, keep the half-life of β₂ in tokens.
+
+    Args:
+        old: examples, or tokens, of a step before.
+        new: examples of a step from now on.
+        gradients: those of many steps of ``old`` examples each, a tensor of shape (steps, ...), or name → such a
+            tensor.  They say how far the change reaches, in ``limits``; the settings do not depend on them.  s is their
+            signal-to-noise ratio (``measure.signal_to_noise``), of several tensors the largest.
+
+    Raises:
+        TypeError: if ``old`` or ``new`` is not a number, or ``gradients`` neither a floating tensor nor a dict of such.
+        ValueError: if ``old`` or ``new`` is not positive and finite, or ``gradients`` are fewer than two steps', not
+            finite, or all zero.
+
+    >>> import torch
+    >>> from scaleinv import changes, convert
+    >>> change = changes.batch(64, 256)
+    >>> convert(torch.optim.AdamW, {"lr": 1e-3, "betas": (0.5, 0.9), "weight_decay": 0.1}, change)
+    {'lr': 0.002, 'betas': (0.0625, 0.6561), 'weight_decay': 0.2, 'eps': 5e-09}
+    >>> convert(torch.optim.SGD, {"lr": 0.1}, change), change.exact
+    ({'lr': 0.4}, False)
+    """
+    old, new = check_scale("old", old), check_scale("new", new)
+    ratio = new / old
+    reason = f"a step sees {_times_as_many(ratio)} examples; half-lives, memory and noise stay as they were per example"
+    limits = ["It holds where noise dominates the gradient, half-lives are longer than a step and steps are small."]
+    if gradients is not None:
+        limits.append(_reach(old, new, _largest_snr(gradients)))
+    return Change(reason, exact=ratio == 1, batch=ratio, limits=tuple(limits))
+
+
+def horizon(old: float, new: float) -> Change:
+    """Train over ``new`` examples, or steps of the same size, instead of ``old``.
+
+    ::
+
+        λ → λ·old/new:   the memory 1/(lr·λ) stays the same share of the training;   β, eps and lr stay
+
+    Wang & Aitchison (2024), arXiv 2405.13698: under AdamW w is an average of its updates over the last 1/(lr·λ) steps,
+    and the best length of this average is a share of the training.  SGD's λ follows in the same way.
+
+    Args:
+        old: the length of the training before, in examples or steps.
+        new: its length from now on.
+
+    Raises:
+        TypeError: if ``old`` or ``new`` is not a number.
+        ValueError: if ``old`` or ``new`` is not positive and finite.
+
+    >>> import torch
+    >>> from scaleinv import changes, convert
+    >>> convert(torch.optim.AdamW, {"lr": 1e-3, "weight_decay": 0.1}, changes.horizon(1000, 4000))
+    {'lr': 0.001, 'weight_decay': 0.025}
+    """
+    old, new = check_scale("old", old), check_scale("new", new)
+    ratio = new / old
+    reason = f"the training sees {_times_as_many(ratio)} examples, and weight decay remembers the same share of them"
+    limits = (
+        f"The length of a schedule, its warm-up included, is a time too: times {ratio:.4g}.",
+        "The best lr of a longer training is lower; this keeps lr: sweep below it.",
+    )
+    return Change(reason, exact=ratio == 1, horizon=ratio, limits=limits if ratio > 1 else limits[:1])
+
+
 def start_times(factor: float) -> Change:
     """Deprecated name of ``init_times``.
 
@@ -232,7 +335,38 @@ def _times_as_large(factor: float) -> str:
     return f"{factor:.4g} times as large" if factor != 1 else "as large as before"
 
 
+def _times_as_many(factor: float) -> str:
+    return f"{factor:.4g} times as many" if factor != 1 else "as many"
+
+
+def _largest_snr(gradients: Any) -> float:
+    """The signal-to-noise ratio of the tensor where it is largest, in which noise stops to dominate first."""
+    tensors = gradients if isinstance(gradients, Mapping) else {"gradients": gradients}
+    ratios = [ratio for tensor in tensors.values() if not math.isnan(ratio := signal_to_noise(tensor))]
+    if not ratios:
+        raise ValueError("gradients are all zero, or there is none; record them with requires_grad and a loss")
+    return max(ratios)
+
+
+def _reach(old: float, new: float, snr: float) -> str:
+    """How far the rule is from the law where a signal of this ratio, at the old batch, is in the gradient.
+
+    The law is lr ∝ s²/(1 + s²) for SGD and its root for Adam, with s² ∝ batch: the rules are its beginning.
+    """
+    if snr == math.inf:
+        return "These gradients have no noise (s = ∞): the rule does not hold, and the best lr does not change."
+    if snr == 0:
+        return "These gradients show no signal (s = 0): the critical batch is larger than they can tell."
+    after = snr**2 * new / old
+    excess = (1 + after) / (1 + snr**2)
+    off = f"{excess**0.5:.3g} for Adam, {excess:.3g} for SGD"
+    return (
+        f"s = {snr:.2g} at {old:g} examples, so that signal and noise are alike at {old / snr**2:.2g} (s = 1), the "
+        f"critical batch; at {new:g} the lr of this rule is that of the law times {off}."
+    )
+
+
 __all__ = [
-    "Change", "decay_independent", "decay_times_lr", "gain", "init_times", "loss_times", "lora_alpha", "start_times",
-    "sum_over",
+    "Change", "batch", "decay_independent", "decay_times_lr", "gain", "horizon", "init_times", "loss_times",
+    "lora_alpha", "start_times", "sum_over",
 ]  # fmt: skip

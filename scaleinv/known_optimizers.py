@@ -110,6 +110,8 @@ class Known:
         eps_per_coordinate: whether eps is compared with the gradient's scale at each coordinate.
         parameter_shaped: names of the state buffers that have the parameter's shape.
         rule: the same optimizer in ``scaleinv.optimizers``, if it is there.
+        rates: the hyperparameters that are decay rates of averages, such as "betas"; empty where how settings follow
+            the batch is not known.  "momentum" is one of a sum that is not divided by its weights.
 
     >>> import torch
     >>> from scaleinv.known_optimizers import KNOWN, StepContext
@@ -132,6 +134,7 @@ class Known:
     eps_per_coordinate: bool = True
     parameter_shaped: tuple[str, ...] = ()
     rule: Callable[..., rules.Optimizer] | None = None
+    rates: tuple[str, ...] = ()
 
 
 # Step laws.
@@ -270,7 +273,7 @@ KNOWN: dict[type, Known] = {
         step_law=_sgd_step,
         fused=True,
         parameter_shaped=("momentum_buffer",),
-        rule=rules.sgd,
+        rule=rules.sgd, rates=("momentum",),
     ),
     optim.ASGD: Known(
         Units(
@@ -310,7 +313,7 @@ KNOWN: dict[type, Known] = {
         step_law=_rmsprop_step,
         gradient_scales=(GradientScale("square_avg"),),
         parameter_shaped=("square_avg", "grad_avg", "momentum_buffer"),
-        rule=rules.rmsprop,
+        rule=rules.rmsprop, rates=("alpha", "momentum"),
     ),
     # One eps is added to square_avg (G²) and to acc_delta, and so gives acc_delta the unit G² too, where the
     # paper means W²: the update comes out in G, not W, and lr has to carry the rest, as in SGD.
@@ -332,7 +335,7 @@ KNOWN: dict[type, Known] = {
         fused=True,
         gradient_scales=(_LARGEST_SECOND_MOMENT, _SECOND_MOMENT),
         parameter_shaped=("exp_avg", "exp_avg_sq", "max_exp_avg_sq"),
-        rule=rules.adam,
+        rule=rules.adam, rates=("betas",),
     ),
     optim.AdamW: Known(
         Units({"lr": W, "betas": ONE, "eps": G, "weight_decay": ONE / W}, _MOMENTS | _AMSGRAD, decay="times lr"),
@@ -342,7 +345,7 @@ KNOWN: dict[type, Known] = {
         fused=True,
         gradient_scales=(_LARGEST_SECOND_MOMENT, _SECOND_MOMENT),
         parameter_shaped=("exp_avg", "exp_avg_sq", "max_exp_avg_sq"),
-        rule=rules.adamw,
+        rule=rules.adamw, rates=("betas",),
     ),
     optim.SparseAdam: Known(
         Units({"lr": W, "betas": ONE, "eps": G}, _MOMENTS),

@@ -112,10 +112,10 @@ def rescale(  # noqa: PLR0913
         TypeError: if ``module`` is not a module, ``optimizer`` not an optimizer, ``change`` not a ``Change``, or a
             factor not a number.
         ValueError: if a factor is not positive and finite, a name is unknown, a module uses a parameter in a way that
-            a scale does not reach, ``change`` is a different initialisation or optimizer, or needs ``of``, a trainable
-            parameter that is scaled belongs to no optimizer, a hyperparameter, another number in a group or a state
-            buffer has no known unit, a state buffer does not fit its parameter, a scheduler is not one of torch.optim,
-            or a result leaves the range of its dtype.  Nothing is changed then.
+            a scale does not reach, ``change`` is a different initialisation, optimizer or time, or needs ``of``, a
+            trainable parameter that is scaled belongs to no optimizer, a hyperparameter, another number in a group or a
+            state buffer has no known unit, a state buffer does not fit its parameter, a scheduler is not one of
+            torch.optim, or a result leaves the range of its dtype.  Nothing is changed then.
 
     >>> import torch, scaleinv
     >>> layer = torch.nn.Linear(2, 1)
@@ -189,6 +189,10 @@ def _change_by_name(
     if change.decay:
         raise ValueError(
             f"change={change.reason!r} is a change of optimizer, not of units; convert its settings (scaleinv.convert)"
+        )
+    if change.of_time:
+        raise ValueError(
+            f"change={change.reason!r} is not a change of units, and not exact; convert the settings (scaleinv.convert)"
         )
     if not change.exact:
         raise ValueError(

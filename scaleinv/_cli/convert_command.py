@@ -18,6 +18,8 @@ CHANGES = {  # function of scaleinv.changes -> an example of its option
     "lora_alpha": "--lora-alpha 16,64",
     "gain": "--gain 1/sqrt(512)",
     "init_times": "--init-times 10",
+    "batch": "--batch 64,256",
+    "horizon": "--horizon 1000,4000",
     "decay_times_lr": "--decay-times-lr",
     "decay_independent": "--decay-independent",
 }

@@ -21,11 +21,11 @@ _WHY_NOT = {
 }
 
 
-def converted_decay(name: str, units: Units, values: Mapping[str, Any], change: Change) -> dict[str, Any]:
+def converted_decay(optimizer_class: Any, units: Units, values: Mapping[str, Any], change: Change) -> dict[str, Any]:
     """The new weight decay, by name.
 
     Args:
-        name: of the optimizer.
+        optimizer_class: of the optimizer, for its name.
         units: of the optimizer, with the way in which it decays.
         values: its hyperparameters.
         change: one with ``decay``.
@@ -35,6 +35,7 @@ def converted_decay(name: str, units: Units, values: Mapping[str, Any], change: 
         ValueError: if the optimizer does not decay in the other way, or the result is not defined at this lr.
     """
     if units.decay != _BEFORE[change.decay]:
+        name = getattr(optimizer_class, "__name__", "this optimizer")
         raise ValueError(f"weight_decay of {name} {_WHY_NOT[units.decay]}")
     for each in ("lr", "weight_decay"):
         if each not in values:

@@ -10,7 +10,7 @@ from scaleinv._convert.settings import OptimizerOrUnits, convert, defaults_of
 from scaleinv._report import table, value_text
 from scaleinv.changes import Change
 from scaleinv.known_optimizers import units_of
-from scaleinv.units import G, HyperparameterUnit
+from scaleinv.units import ONE, G, HyperparameterUnit
 
 _HEADINGS = ("hyperparameter", "before", "after", "unit", "factor")
 
@@ -60,6 +60,9 @@ def convert_report(optimizer_class: OptimizerOrUnits, hyperparameters: Mapping[s
 def _row(name: str, old: Any, new: Any, unit: HyperparameterUnit, change: Change) -> tuple[str, ...]:
     if change.decay:
         return name, value_text(old), value_text(new), str(unit), "1/lr" if change.decay == "times lr" else "lr"
+    if change.of_time:
+        factor = f"power {change.batch:.4g}" if unit == ONE else f"{float(new / old):.4g}"  # of a decay rate, or others
+        return name, value_text(old), value_text(new), str(unit), factor
     units = unit if isinstance(unit, tuple) else (unit,)
     factors = [f"{u.factor(weight=change.weight, loss=change.loss):.4g}" if u else "1" for u in units]
     texts = [", ".join(each) for each in (map(str, units), factors)]
@@ -71,6 +74,9 @@ def _row(name: str, old: Any, new: Any, unit: HyperparameterUnit, change: Change
 def _notes(change: Change, unchanged: list[str]) -> Iterator[str]:
     if unchanged:
         yield f"Unchanged: {', '.join(unchanged)}."
+    if change.of_time:
+        yield " ".join(("Not exact.", *change.limits))
+        return
     if change.decay:
         yield "With a schedule, lr is that at which its multiplier is 1, and a decay without lr is to be multiplied by"
         yield "the schedule too."

@@ -1,7 +1,6 @@
 """The settings of an optimizer for the same training in other units."""
 
 import inspect
-import math
 from collections.abc import Callable, Mapping
 from numbers import Real
 from typing import Any, TypeAlias
@@ -10,10 +9,12 @@ import torch
 
 from scaleinv._checks import check_scale
 from scaleinv._convert.decay import converted_decay
+from scaleinv._convert.multiplied import multiplied
+from scaleinv._convert.time import changed_times
 from scaleinv._entries import key_of
 from scaleinv.changes import Change, check_change
 from scaleinv.known_optimizers import units_of
-from scaleinv.units import HyperparameterUnit, Unit, Units
+from scaleinv.units import HyperparameterUnit, Units
 
 OptimizerOrUnits: TypeAlias = type[torch.optim.Optimizer] | Units
 
@@ -30,7 +31,7 @@ def convert(
     weight: float = 1.0,
     loss: float = 1.0,
 ) -> dict[str, Any]:
-    """Return the hyperparameters for the same training in other units.
+    """Return the hyperparameters for the same training in other units, or after another change.
 
     Args:
         optimizer_class: a class of ``torch.optim``, or the result of ``infer_units``.
@@ -59,11 +60,11 @@ def convert(
         weight, loss = check_change(change, weight, loss)
     _check_mapping(hyperparameters)
     units = units_of(optimizer_class, hyperparameters)
-    if change is not None and change.decay:
+    if change is not None and (change.decay or change.of_time):
         defaults = defaults_of(optimizer_class)
         _check_names(hyperparameters, {*defaults, *units.hyperparameters})
-        name = getattr(optimizer_class, "__name__", "this optimizer")
-        return {**hyperparameters, **converted_decay(name, units, {**defaults, **hyperparameters}, change)}
+        new = changed_times if change.of_time else converted_decay
+        return {**hyperparameters, **new(optimizer_class, units, {**defaults, **hyperparameters}, change)}
     if units.not_for and not weight == loss == 1:
         raise ValueError(
             f"optimizer_class: its units do not hold for parameters {', or '.join(units.not_for)}; rescale a model and "
@@ -153,26 +154,4 @@ def convert_value(name: str, value: Any, unit: HyperparameterUnit, weight: float
         return value
     if unit is None:
         raise _NoUnitError(f"{name}={value!r} has no known unit and cannot be converted")
-    return _multiplied(name, value, unit, unit.factor(weight=weight, loss=loss))
-
-
-def _multiplied(name: str, value: Any, unit: Unit, factor: float) -> Any:
-    if factor == 1:
-        return value
-    if value is None:
-        raise ValueError(
-            f"{name}=None stands for a constant that the optimizer chooses. Its unit is {unit}, and it would have to "
-            f"change by a factor of {factor:g}; pass {name} as a number"
-        )
-    if not _is_number(value):
-        raise TypeError(f"{name}={value!r} is not a number")
-    new = value * factor
-    if not math.isfinite(new) or (new == 0 and value != 0):
-        raise ValueError(f"{name}={value!r} of unit {unit} times {factor:g} leaves the range of floats")
-    return new
-
-
-def _is_number(value: Any) -> bool:
-    if isinstance(value, torch.Tensor):
-        return value.numel() == 1 and value.dtype != torch.bool and not value.is_complex()
-    return isinstance(value, Real) and not isinstance(value, bool)
+    return multiplied(name, value, unit, unit.factor(weight=weight, loss=loss))

@@ -204,6 +204,22 @@ def test_errors_are_one_line_with_a_way_out(command, words, expected):
             ["Unchanged: lr, betas, eps.", "With a schedule, lr is that at which its multiplier is 1"],
         ),
         (
+            "AdamW --betas 0.5,0.9 --batch 64,256",
+            "For all parameters: a step sees 4 times as many examples; half-lives, memory and noise stay",
+            {
+                "lr": "0.001 0.002 W 2",
+                "betas": "(0.5, 0.9) (0.0625, 0.6561) 1 power 4",
+                "weight_decay": "0.01 0.02 W⁻¹ 2",
+            },
+            ["Not exact. It holds where noise dominates the gradient"],
+        ),
+        (
+            "AdamW --horizon 1000,4000",
+            "For all parameters: the training sees 4 times as many examples",
+            {"weight_decay": "0.01 0.0025 W⁻¹ 0.25"},
+            ["Unchanged: lr, betas, eps. Not exact."],
+        ),
+        (
             "mine.Mine --lr 0.5 --loss-times 4",  # its units are measured
             "For all parameters: the loss is 4 times as large",
             {"lr": "0.5 0.125 L⁻¹ W² 0.25", "power": "1 4 L W⁻² 4"},

@@ -14,7 +14,7 @@ PACKAGE = ROOT / "scaleinv"
 # The rooms, lowest first: each imports only from rooms before it.  A room is a wing (a private package), or a module.
 ROOMS = """
     _version _checks _entries _norms _threads _report _kinds _leaves _random_state
-    units changes laws measure curves _rule optimizers known_optimizers _stepping _hyperparameters
+    units laws measure changes curves _rule optimizers known_optimizers _stepping _hyperparameters
     _convert _reparam reparam _recording recorder _infer _symmetry testing _switch _sweep _curvature _audit _gradients
     integrations atlas _cli __main__ book __init__
 """.split()
