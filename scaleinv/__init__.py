@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from scaleinv._sweep import sweep
     from scaleinv._switch import Switch, switch_optimizer
     from scaleinv._symmetry import Symmetries, symmetries_of
+    from scaleinv._width import CoordinateCheck, Width, coordinate_check, width
     from scaleinv.changes import Change
     from scaleinv.known_optimizers import UNITS, units_of
     from scaleinv.measure import relative_change, relative_distance, ulp_distance
@@ -55,6 +56,7 @@ _HOMES = {  # public name -> the module it is defined in
     "Audit": "_audit",
     "Change": "changes",
     "Comparison": "_audit",
+    "CoordinateCheck": "_width",
     "GradientComparison": "_gradients",
     "InferredUnits": "_infer",
     "Recorder": "recorder",
@@ -63,10 +65,12 @@ _HOMES = {  # public name -> the module it is defined in
     "Symmetries": "_symmetry",
     "Unit": "units",
     "Units": "units",
+    "Width": "_width",
     "audit": "_audit",
     "compare": "_audit",
     "compare_gradients": "_gradients",
     "convert": "_convert",
+    "coordinate_check": "_width",
     "effective_parameters": "reparam",
     "fold_parameters": "reparam",  # deprecated
     "infer_units": "_infer",
@@ -82,6 +86,7 @@ _HOMES = {  # public name -> the module it is defined in
     "ulp_distance": "measure",
     "units_of": "known_optimizers",
     "unscale_parameters": "reparam",
+    "width": "_width",
 }
 
 __all__ = [
@@ -89,6 +94,7 @@ __all__ = [
     "Audit",
     "Change",
     "Comparison",
+    "CoordinateCheck",
     "GradientComparison",
     "InferredUnits",
     "Recorder",
@@ -97,6 +103,7 @@ __all__ = [
     "Symmetries",
     "Unit",
     "Units",
+    "Width",
     "atlas",
     "audit",
     "book",
@@ -104,6 +111,7 @@ __all__ = [
     "compare",
     "compare_gradients",
     "convert",
+    "coordinate_check",
     "curves",
     "effective_parameters",
     "fold_parameters",
@@ -129,6 +137,7 @@ __all__ = [
     "units",
     "units_of",
     "unscale_parameters",
+    "width",
 ]
 
 

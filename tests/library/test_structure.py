@@ -15,7 +15,8 @@ PACKAGE = ROOT / "scaleinv"
 ROOMS = """
     _version _checks _entries _norms _threads _report _kinds _leaves _random_state
     units laws measure changes curves _rule optimizers known_optimizers _stepping _hyperparameters
-    _convert _reparam reparam _recording recorder _infer _symmetry testing _switch _sweep _curvature _audit _gradients
+    _convert _reparam reparam _recording recorder _infer _symmetry testing _switch _width _sweep _curvature _audit
+    _gradients
     integrations atlas _cli __main__ book __init__
 """.split()
 WINGS = {path.parent.name for path in PACKAGE.glob("_*/__init__.py")}
