@@ -33,6 +33,12 @@ class Row:
         base_shape, shape: at the two widths.
         powers: of n, for its settings.
         group: the number of its group in ``Width.groups``.
+
+    >>> import torch, scaleinv
+    >>> wide, narrow = (torch.nn.Linear(d, 4, bias=False) for d in (64, 16))
+    >>> (row,) = scaleinv.width(wide, narrow, torch.optim.SGD, {"lr": 0.5}).rows
+    >>> row.kind, row.powers.lr, row.powers.reason
+    ('output', -1.0, 'ΔW·x adds up over n times the inputs')
     """
 
     name: str
