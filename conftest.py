@@ -16,6 +16,10 @@ settings.register_profile("scaleinv", deadline=None, derandomize=True)
 settings.load_profile("scaleinv")
 
 
+def pytest_addoption(parser):
+    parser.addoption("--device", help="run tests/library/device, too, with tensors on this device, such as cuda")
+
+
 def pytest_collection_finish():
     """Spare what all tests share, some millions of objects, each search for garbage and for what holds an object."""
     gc.collect()

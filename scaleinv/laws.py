@@ -135,7 +135,7 @@ def largest_update_gradients(beta1: Number, beta2: Number, steps: Number) -> Ten
     (t,) = checked(steps=steps)
     if t.numel() != 1:
         raise ValueError(f"steps={steps!r}: pass one number of steps at a time")
-    lag = torch.arange(t.item() - 1, -1, -1, dtype=torch.float64).reshape(-1, *[1] * b1.dim())
+    lag = torch.arange(t.item() - 1, -1, -1, dtype=torch.float64, device="cpu").reshape(-1, *[1] * b1.dim())
     ratio = b1 / b2
     return ratio ** torch.where(ratio > 1, lag - (t - 1), lag)
 

@@ -55,7 +55,7 @@ def decayed(g: Tensor, w: Tensor, weight_decay: Scalar) -> Tensor:
 
 
 def in_dtype(x: Scalar, dtype: torch.dtype) -> Tensor:
-    return x.to(dtype) if isinstance(x, Tensor) else torch.tensor(x, dtype=dtype)
+    return x.to(dtype) if isinstance(x, Tensor) else torch.tensor(x, dtype=dtype, device="cpu")
 
 
 def check_nesterov(arguments: Mapping[str, Any], h: Hyperparameters) -> None:

@@ -70,7 +70,7 @@ def _rounds_to_zero(trained: Trained, parameter: torch.Tensor) -> bool:
     """torch.optim adds eps in the format of its state, which is the parameter's; a fused step adds it in float32."""
     if trained.group.get("fused") or parameter.dtype not in (torch.float16, torch.bfloat16, torch.float32):
         return False
-    return float(torch.tensor(float(trained.group["eps"]), dtype=parameter.dtype)) == 0
+    return float(torch.tensor(float(trained.group["eps"]), dtype=parameter.dtype, device="cpu")) == 0
 
 
 def scale_in_use(trained: Trained) -> GradientScale | None:

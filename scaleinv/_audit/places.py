@@ -10,6 +10,7 @@ from torch.nn.parameter import is_lazy
 from torch.nn.utils import parametrize
 
 from scaleinv._audit.amounts import rms
+from scaleinv._random_state import kept_random_state
 from scaleinv._reparam import Slot, parameter_slots
 
 Group: TypeAlias = tuple[torch.optim.Optimizer, int]  # an optimizer and the number of one of its groups
@@ -56,7 +57,7 @@ class Place:
         modes = [(module, module.training) for module in self.through.modules()]
         try:
             self.through.eval()
-            with torch.random.fork_rng(), torch.no_grad():
+            with kept_random_state(), torch.no_grad():
                 return rms(self.through())
         finally:
             for module, mode in modes:

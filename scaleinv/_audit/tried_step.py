@@ -6,7 +6,6 @@ is copied whole, with its parameters, gradients and state, and nothing is assume
 
 import copy
 import math
-import random
 import sys
 import warnings
 from collections import OrderedDict
@@ -14,12 +13,12 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from torch import nn
 from torch.optim import optimizer as torch_optimizer
 
 from scaleinv._audit.amounts import blocks, is_sharded, square_of
+from scaleinv._random_state import kept_random_state
 
 LARGEST = 1 << 29  # bytes of parameters, gradients and state up to which they are copied at once
 _HOOKS = "_optimizer_step_pre_hooks", "_optimizer_step_post_hooks"
@@ -106,10 +105,9 @@ def _change(before: torch.Tensor, after: torch.Tensor) -> float:
 @contextmanager
 def _undisturbed() -> Iterator[None]:
     """No random state changes, no hook of all optimizers runs, and nothing is compiled for copies."""
-    states, hooks = (random.getstate(), np.random.get_state()), []
-    with ExitStack() as stack, warnings.catch_warnings():
+    hooks = []
+    with ExitStack() as stack, kept_random_state(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        stack.enter_context(torch.random.fork_rng())
         if "torch._dynamo" in sys.modules:  # else nothing has been compiled
             stack.enter_context(torch.compiler.set_stance("force_eager"))
         for name in _GLOBAL_HOOKS:
@@ -121,5 +119,3 @@ def _undisturbed() -> Iterator[None]:
         finally:
             for of_all, before in hooks:
                 of_all.update(before)
-            random.setstate(states[0])
-            np.random.set_state(states[1])

@@ -161,7 +161,8 @@ def gap(tensor: Tensor) -> float:
 
 
 def _multiplies_in_tf32() -> bool:
-    return torch.get_float32_matmul_precision() != "highest" or torch.backends.cudnn.allow_tf32
+    cudnn: Any = torch.backends.cudnn
+    return any(each.fp32_precision == "tf32" for each in (torch.backends.cuda.matmul, cudnn.conv, cudnn.rnn))
 
 
 def _values_of_view(gradient: Tensor | None) -> Tensor | None:

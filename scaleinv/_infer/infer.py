@@ -67,7 +67,7 @@ def infer_units(factory: Factory, hyperparameters: Mapping[str, Any] = DEFAULTS)
         ValueError: if a value is not finite, if no probe can run the factory, if equal runs differ, or if the
             optimizer moves no parameter or diverges.
 
-    The random states (of torch on the CPU, numpy and random) and the number of threads stay as they were.
+    The random states (of torch, numpy and random) and the number of threads stay as they were.
 
     >>> import torch
     >>> from scaleinv import infer_units

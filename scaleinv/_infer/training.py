@@ -16,6 +16,7 @@ from torch import Tensor
 
 from scaleinv._infer.precision import Precision, in_float64
 from scaleinv._infer.problem import Problem
+from scaleinv._random_state import kept_random_state
 from scaleinv._threads import threads
 
 KINDS = ("dense", "matrix", "sparse", "graph", "named", "model")
@@ -182,18 +183,16 @@ def _to(dtype: torch.dtype, batch: Any) -> Any:
 def isolated() -> Iterator[None]:
     """Restores the random states at the end.
 
-    Inside, nothing is printed; torch uses one thread, for on small tensors several only wait; and compiled functions
-    run uncompiled, which leaves the user's own compiled code alone.
+    Inside, nothing is printed; what is made is on the CPU, as the parameters are, whatever the user's default device;
+    torch uses one thread, for on small tensors several only wait; and compiled functions run uncompiled, which leaves
+    the user's own compiled code alone.
     """
-    python, numpy = random.getstate(), np.random.get_state()
-    try:
-        with ExitStack() as stack:
-            stack.enter_context(threads(1))
-            stack.enter_context(torch.random.fork_rng(devices=[]))
-            stack.enter_context(torch.compiler.set_stance("force_eager"))
-            stack.enter_context(redirect_stdout(StringIO()))
-            stack.enter_context(redirect_stderr(StringIO()))
-            yield
-    finally:
-        random.setstate(python)
-        np.random.set_state(numpy)
+    with ExitStack() as stack:
+        stack.enter_context(kept_random_state())
+        if torch.get_default_device().type != "cpu":
+            stack.enter_context(torch.device("cpu"))
+        stack.enter_context(threads(1))
+        stack.enter_context(torch.compiler.set_stance("force_eager"))
+        stack.enter_context(redirect_stdout(StringIO()))
+        stack.enter_context(redirect_stderr(StringIO()))
+        yield

@@ -115,7 +115,7 @@ def _parts(parameters: Sequence[Tensor]) -> Iterator[_Part]:
         small = sorted((row for row in rows if parameters[row].numel() <= _SMALL), key=lambda i: parameters[i].numel())
         blocks = list(_blocks(small, parameters))
         entries = max((sum(parameters[row].numel() for row in block) for block in blocks), default=0)
-        shared = torch.empty(entries, dtype=dtype)
+        shared = torch.empty(entries, dtype=dtype, device="cpu")
         yield from (_Packed(block, [parameters[row] for row in block], shared) for block in blocks)
         yield from (_Long(row, parameters[row]) for row in rows if parameters[row].numel() > _SMALL)
 
@@ -159,7 +159,7 @@ class _Packed:
     def __init__(self, rows: list[int], tensors: list[Tensor], shared: Tensor) -> None:
         self.rows, self._parameters = rows, tensors
         sizes = [t.numel() for t in tensors]
-        self._copy, self._gradient = torch.empty(sum(sizes), dtype=shared.dtype), shared[: sum(sizes)]
+        self._copy, self._gradient = torch.empty_like(shared[: sum(sizes)]), shared[: sum(sizes)]
         self._copies, self._gradients = (
             [part.view(t.shape) for part, t in zip(block.split(sizes), tensors, strict=True)]
             for block in (self._copy, self._gradient)
@@ -196,7 +196,7 @@ class _Long:
 
     def __init__(self, row: int, tensor: Tensor) -> None:
         self.rows, self._parameter = [row], tensor
-        self._copy = torch.empty(tensor.numel(), dtype=tensor.dtype)
+        self._copy = torch.empty(tensor.numel(), dtype=tensor.dtype, device="cpu")
 
     def copy(self) -> _Norms:
         return self._with_each_piece(Tensor.copy_)

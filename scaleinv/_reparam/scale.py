@@ -87,7 +87,7 @@ class Scaled(nn.Module):
     def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:
         super()._save_to_state_dict(destination, prefix, keep_vars)
         for name, k in _scales_of(self).items():
-            destination[prefix + _SAVED + name] = torch.tensor(k, dtype=torch.float64)
+            destination[prefix + _SAVED + name] = torch.tensor(k, dtype=torch.float64, device="cpu")
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *arguments: Any) -> None:
         scales = _scales_of(self)

@@ -58,7 +58,7 @@ def _checked_numbers(key: str, value: Any, default: Any, allowed: Range) -> Tens
     if isinstance(value, Tensor) and value.ndim <= 1 and not value.is_complex() and value.dtype != torch.bool:
         numbers = value.detach().to("cpu", torch.float64, copy=True)
     elif isinstance(value, Real) and not isinstance(value, bool):
-        numbers = torch.tensor(float(value), dtype=torch.float64)
+        numbers = torch.tensor(float(value), dtype=torch.float64, device="cpu")
     else:
         raise TypeError(f"{key}={value!r} is neither a number nor a 1-d tensor of them; pass one, such as {default}")
     if numbers.numel() == 0:

@@ -9,9 +9,10 @@ from scaleinv._rule.base import Scalar
 def power(base: Scalar, exponent: Scalar) -> Tensor:
     """base ** exponent in float64, entry by entry in Python, as ``torch.optim`` does: the last bits of torch.pow depend
     on how long a tensor is."""
-    bases, exponents = torch.broadcast_tensors(*(torch.as_tensor(x, dtype=torch.float64) for x in (base, exponent)))
+    numbers = (torch.as_tensor(x, dtype=torch.float64, device="cpu") for x in (base, exponent))
+    bases, exponents = torch.broadcast_tensors(*numbers)
     powers = [b**e for b, e in zip(bases.flatten().tolist(), exponents.flatten().tolist(), strict=True)]
-    return torch.tensor(powers, dtype=torch.float64).reshape(bases.shape)
+    return torch.tensor(powers, dtype=torch.float64, device="cpu").reshape(bases.shape)
 
 
 def norm(x: Tensor) -> Tensor:

@@ -148,7 +148,7 @@ class Optimizer:
 
     def at(self, t: int) -> dict[str, Any]:
         """The step t, from 1, as a float64 tensor, and the scalars that the rule takes at it."""
-        return {"t": torch.tensor(t, dtype=torch.float64), **self._rule.at(t, self.hyperparameters)}
+        return {"t": torch.tensor(t, dtype=torch.float64, device="cpu"), **self._rule.at(t, self.hyperparameters)}
 
     @torch.no_grad()
     def step(

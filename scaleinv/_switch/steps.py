@@ -103,9 +103,9 @@ def _shrunk(shape: tuple[int, ...], size: int) -> tuple[int, ...]:
 def _on_noise(factory: Factory, hyperparameters: Hyperparameters, at: StepContext) -> Steps:
     """Train a tensor on gradients without mean or memory; it is put back after each step, to keep its RMS."""
     generator = torch.Generator().manual_seed(0)
-    start = at.rms * torch.randn(at.shape, generator=generator)
     squares = []
     with isolated(), _explained(factory, at):
+        start = at.rms * torch.randn(at.shape, generator=generator)
         w = torch.nn.Parameter(start.clone())
         optimizer = factory([w], **hyperparameters)
         for _ in range(WINDOWS[-1].stop):

@@ -61,7 +61,7 @@ def symmetries_of(factory: Factory, hyperparameters: Mapping[str, Any] = DEFAULT
         ValueError: if a value is not finite, if the factory cannot be run, if equal runs differ, or if the optimizer
             moves no parameter.
 
-    The random states (of torch on the CPU, numpy and random) and the number of threads stay as they were.
+    The random states (of torch, numpy and random) and the number of threads stay as they were.
 
     >>> import torch
     >>> from scaleinv import symmetries_of

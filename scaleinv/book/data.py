@@ -33,8 +33,8 @@ def device(dtype: torch.dtype = torch.float32) -> torch.device:
 @cache
 def _digits() -> tuple[Tensor, Tensor]:
     data = load_digits()
-    images = torch.tensor(data.images, dtype=torch.float64) / 16
-    return images, torch.tensor(data.target)
+    images = torch.tensor(data.images, dtype=torch.float64, device="cpu") / 16
+    return images, torch.tensor(data.target, device="cpu")
 
 
 def digits(dtype: torch.dtype = torch.float32, on: torch.device | str | None = None) -> tuple[Tensor, Tensor]:
@@ -76,7 +76,7 @@ def batches(
     images, labels = digits(dtype, on)
     generator = torch.Generator().manual_seed(seed)
     for _ in range(steps):
-        rows = torch.randint(len(labels), (size,), generator=generator).to(labels.device)
+        rows = torch.randint(len(labels), (size,), generator=generator, device="cpu").to(labels.device)
         yield images[rows], labels[rows]
 
 
@@ -94,7 +94,7 @@ def text() -> Tensor:
     True
     """
     joined = "\n".join(topics[name] for name in sorted(topics))
-    return torch.tensor(list(joined.encode("ascii", "ignore")))
+    return torch.tensor(list(joined.encode("ascii", "ignore")), device="cpu")
 
 
 def text_batches(
@@ -113,6 +113,6 @@ def text_batches(
     on = device() if on is None else on
     characters, generator = text(), torch.Generator().manual_seed(seed)
     for _ in range(steps):
-        starts = torch.randint(len(characters) - length, (size, 1), generator=generator)
-        places = starts + torch.arange(length)
+        starts = torch.randint(len(characters) - length, (size, 1), generator=generator, device="cpu")
+        places = starts + torch.arange(length, device="cpu")
         yield characters[places].to(on), characters[places + 1].to(on)

@@ -10,6 +10,8 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from scaleinv._random_state import kept_random_state
+
 __all__ = ["GPT", "Block", "Transformer", "convnet", "gpt", "mlp", "transformer"]
 
 
@@ -154,7 +156,7 @@ def gpt(width: int = 64, depth: int = 2, *, heads: int = 4, length: int = 64, se
 
 @contextmanager
 def _drawn_from(seed: int) -> Iterator[None]:
-    """Draw random numbers that depend on the seed alone, and leave the global random state as it was."""
-    with torch.random.fork_rng(devices=[]):
+    """Draw random numbers on the CPU that depend on the seed alone, and leave the global random state as it was."""
+    with kept_random_state(), torch.device("cpu"):
         torch.default_generator.manual_seed(seed)
         yield

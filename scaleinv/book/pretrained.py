@@ -114,7 +114,7 @@ def _dictionary() -> Tensor:
         if set(word) <= by_letter.keys() and max(len(word), len(phonemes)) < LENGTH:
             rows = [*(by_letter[x] for x in word), WORD_END], [*(by_phoneme[x] for x in phonemes), END]
             entries[word] = [row + [0] * (LENGTH - len(row)) for row in rows]
-    return torch.tensor(list(entries.values()))
+    return torch.tensor(list(entries.values()), device="cpu")
 
 
 def word_batches(  # noqa: PLR0913 (its options are its API)

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from scaleinv._audit.places import Place, layer_of
+from scaleinv._random_state import kept_random_state
 from scaleinv._reparam import Slot, parameter_slots, saved_scale
 
 
@@ -35,7 +36,7 @@ def build_outline(factory: Callable[[], Any], name: str) -> Outline:
     >>> build_outline(lambda: torch.nn.Linear(4, 3), "make").model.weight.device
     device(type='meta')
     """
-    with torch.random.fork_rng():
+    with kept_random_state():
         try:
             with torch.device("meta"):
                 made = factory()
