@@ -18,6 +18,7 @@ from torch.nn import functional
 from scaleinv import optimizers
 from scaleinv._sweep import columns
 from scaleinv._sweep.ensemble import Ensemble, Job, Training
+from scaleinv._sweep.inspection import Models, Parts
 from scaleinv._sweep.replay import traced
 from scaleinv.book.data import batches
 from scaleinv.book.models import mlp
@@ -27,9 +28,8 @@ STEPS, RUNS, MEMBERS = 100, 5, (64, 128, 256, 1024)
 
 def ensemble(members):
     model, data = partial(mlp, 32, activation=nn.ReLU), partial(batches, STEPS, on="cpu")
-    training = Training(
-        model, optimizers.adam, data, functional.cross_entropy, STEPS, fixed={}, largest={}, masked=False
-    )
+    models = Models({}, False, Parts(tuple(name for name, _ in mlp().named_parameters()), ()))
+    training = Training(model, optimizers.adam, data, functional.cross_entropy, STEPS, fixed={}, models=models)
     return Ensemble(Job(training, 0, tuple({"lr": lr} for lr in np.geomspace(1e-4, 1e-1, members)), members))
 
 

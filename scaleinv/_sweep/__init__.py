@@ -4,7 +4,7 @@ Read ``run_sweep`` first; then ``grid`` on ``kinds``, what a sweep varies; ``ins
 ``jobs`` and ``store``, how members are divided and kept.  ``ways`` finds out how a live optimizer can train members,
 ``members`` rewrites them in common units, ``live`` makes the optimizers.  ``ensemble`` trains a job, on models and
 batches of ``sources`` and parameters in the form of ``packing``.  It is fast by ``replay``, a small compiler of the
-forward and backward pass, and ``columns``.
+forward and backward pass, with random numbers of ``draws``, and ``columns``.
 """
 
 from scaleinv._sweep.run_sweep import sweep

@@ -15,15 +15,17 @@ from torch.fx import GraphModule
 from torch.utils import _pytree as pytree
 
 from scaleinv._sweep.columns import Columns
+from scaleinv._sweep.inspection import Models
 from scaleinv._sweep.kinds import SCALES, Point, arguments_of, is_live
 from scaleinv._sweep.live import Allocated, Factory, Optimizers, of_members, of_stacks
-from scaleinv._sweep.packing import packed, unpacked
+from scaleinv._sweep.packing import cornered, packed, unpacked
 from scaleinv._sweep.replay import Recording, traced
-from scaleinv._sweep.sources import ONE_AT_A_TIME, make_batches, make_model
+from scaleinv._sweep.sources import ONE_AT_A_TIME, make_batches, make_model, tensors_of
 from scaleinv.optimizers import Optimizer
 
 ALIGNED = 64  # entries: in rows of a multiple of it no kernel meets an end of a tensor within a member
 Memory = dict[str, Any]  # name -> a tree of tensors
+Tensors = Mapping[str, Tensor]
 
 
 @dataclass(frozen=True)
@@ -37,8 +39,7 @@ class Training:
         loss_fn: function(outputs, targets) → the mean loss, 0-d.
         every: over how many steps a point of a loss curve is the mean.
         fixed: name → value, for what is the same in all members.
-        largest: the keywords of the largest model, in whose shapes all members' models have room.
-        masked: whether some models are smaller.
+        models: what the members' models have in common.
         alone: whether each member has a live optimizer of its own.
         identity: a string that no other training has.
     """
@@ -49,8 +50,7 @@ class Training:
     loss_fn: Callable[[Any, Any], Tensor]
     every: int
     fixed: Mapping[str, Any]
-    largest: Mapping[str, Any]
-    masked: bool
+    models: Models
     alone: bool = False
     identity: str = field(default_factory=lambda: uuid.uuid4().hex)
 
@@ -91,10 +91,13 @@ _graphs: dict[tuple[str, int], GraphModule] = {}  # the last traced step, for al
 
 
 class _Start(NamedTuple):
-    """What a job starts from: its parameters, each member's own numbers, and its rule with its state, if it has one."""
+    """What a job starts from: its parameters, each member's own numbers, the tensors that a forward pass changes, those
+    that stay, and its rule with its state, if it has one."""
 
     w: Tensor
     own: dict[str, Tensor]
+    changed: dict[str, Tensor]
+    fixed: dict[str, Tensor]
     rule: Optimizer | None = None
     state: Memory = {}
 
@@ -102,7 +105,9 @@ class _Start(NamedTuple):
     def trees(self) -> Memory:
         """All of them, by their names in an ensemble's memory."""
         h = self.rule.hyperparameters if self.rule else {}
-        return {"w": self.w, "state": self.state, "own": self.own, "h": h}
+        return {
+            "w": self.w, "state": self.state, "own": self.own, "changed": self.changed, "fixed": self.fixed, "h": h
+        }  # fmt: skip
 
     def at(self, t: int) -> Memory:
         """What a rule takes at the step t."""
@@ -119,8 +124,11 @@ class Ensemble:
 
     def __init__(self, job: Job) -> None:
         self.training = job.training
-        self.module = make_model(job.training.model, job.seed, job.training.largest)
-        self.shapes = {name: p.shape for name, p in self.module.named_parameters()}
+        models = job.training.models
+        self.module = make_model(job.training.model, job.seed, models.largest)
+        self.room = {name: x.shape for name, x in tensors_of(self.module).items()}
+        self.shapes = {name: self.room[name] for name in models.parts.trained}
+        self.differ = any(name in job.points[0] for name in models.largest)
         self.live = Factory(job.training.optimizer) if is_live(job.training.optimizer) else None
         self.seed, self.batches = job.seed, make_batches(job.training.batches, job.seed)
         start = self._start(job)
@@ -133,7 +141,8 @@ class Ensemble:
 
     def nbytes_for(self, job: Job) -> int:
         """The bytes that training a job takes besides the batches: memory, and what it starts from, comes and goes."""
-        from_start = sum(x.nbytes for x in _tensors([self.memory[name] for name in ("w", "state", "own")]))
+        comes_anew = [self.memory[name] for name in ("w", "state", "own", "changed", "fixed")]
+        from_start = sum(x.nbytes for x in _tensors(comes_anew))
         with Allocated() as live:
             for optimizer in self._optimizers(job):
                 optimizer.step()
@@ -147,6 +156,7 @@ class Ensemble:
         for name, tree in start.trees.items():
             _copy(_tensors(tree), _tensors(memory[name]))
         memory["total"].zero_()
+        self.record.generator.manual_seed(job.seed)
         batch, at, optimizers = _tensors(memory["batch"]), _tensors(memory["at"]), self._optimizers(job)
         for t, pair in enumerate(self.batches, start=1):
             _copy(pair, batch)
@@ -172,47 +182,64 @@ class Ensemble:
 
     def _recording(self, size: int) -> Recording:
         memory = self.memory
-        changed = _tensors([memory["total"]] if self.live else [memory["w"], memory["state"], memory["total"]])
+        own = ["changed", "total"] if self.live else ["changed", "total", "w", "state"]
+        changed = _tensors([memory[name] for name in own])
         fixed = [x for x in _tensors(memory["h"]) if not x.ndim]
         key = self.training.identity, size
         with ONE_AT_A_TIME:
             if key not in _graphs:
                 _graphs.clear()
-                _graphs[key] = traced(self._step, memory)
-            return Recording(_graphs[key], (memory,), overwritten=changed, fixed=fixed)
+                _graphs[key] = self._traced()
+            return Recording(
+                _graphs[key], (memory,), overwritten=changed, fixed=fixed, drawn=self.training.models.parts.drawn
+            )
+
+    def _traced(self) -> GraphModule:
+        """The step as a graph; errors here are not the model's own, for it has been tried by itself."""
+        try:
+            return traced(self._step, self.memory)
+        except Exception as error:  # of whatever kind vmap and the tracer raise
+            raise ValueError(
+                f"model and loss_fn cannot be computed for many members at once ({error}); train in a loop"
+            ) from error
 
     def _step(self, memory: Memory) -> Memory:
         """One step of all members, from tensors to tensors."""
         w, (x, y) = memory["w"], memory["batch"]
-        gradients = vmap(grad(self._loss, has_aux=True), in_dims=(0, 0, None, None))
-        grads, values = gradients(w, memory["own"], x, y)
+        in_dims = (0, 0, 0, 0 if self.differ else None, None, None)
+        gradients = vmap(grad(self._loss, has_aux=True), in_dims, randomness="same")
+        grads, (values, changed) = gradients(w, memory["own"], memory["changed"], memory["fixed"], x, y)
+        results = {"total": memory["total"] + values, "changed": changed}
         if self.rule is None:
-            return {"grad": grads, "total": memory["total"] + values}
+            return {"grad": grads, **results}
         with Columns():
             h = memory["h"] | memory["at"]
             updates, state = self.rule.step(h, self._named(grads), memory["state"], self._named(w))
         parts = [update.reshape(len(update), -1) for update in updates.values()]
         update = parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
         w = (w + update).to(w.dtype)
-        if self.training.masked:
+        if self.training.models.masked:
             w = torch.where(memory["own"]["mask"] > 0, w, 0.0)  # an update is 0/0 where there is nothing, with eps = 0
-        return {"w": w, "state": state, "total": memory["total"] + values}
+        return {"w": w, "state": state, **results}
 
-    def _loss(self, w: Tensor, own: Mapping[str, Tensor], x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        """What one member minimizes, and its loss."""
+    def _loss(  # noqa: PLR0913
+        self, w: Tensor, own: Tensors, changed: Tensors, fixed: Tensors, x: Tensor, y: Tensor
+    ) -> tuple[Tensor, tuple[Tensor, dict[str, Tensor]]]:
+        """What one member minimizes; its loss, and what a forward pass has changed."""
         scales = [(scale, own[name]) for name, scale in SCALES.items() if name in own]
         for scale, factor in scales:
             w = scale.read(w, factor)
-        if self.training.masked and self.live:
+        if self.training.models.masked and self.live:
             w = torch.where(own["mask"] > 0, w, 0.0)  # a live optimizer may leave NaN where there is nothing
-        elif self.training.masked:
+        elif self.training.models.masked:
             w = w * own["mask"]
+        tensors = {**self._unpacked(w), **fixed, **{name: x.clone() for name, x in changed.items()}}
         with Columns():
-            value = self.training.loss_fn(functional_call(self.module, self._unpacked(w), (x,)), y)
+            value = self.training.loss_fn(functional_call(self.module, tensors, (x,)), y)
         minimized = value
         for scale, factor in scales:
             minimized = scale.scale_loss(minimized, factor)
-        return minimized, value
+        return minimized, (value, {name: tensors[name] for name in changed})
 
     def _named(self, stack: Tensor) -> dict[str, Tensor]:
         """What the optimizer sees of a stack of flat parameters: one tensor where it can, which takes fewer calls."""
@@ -222,18 +249,32 @@ class Ensemble:
         return unpacked(flat, self.shapes)
 
     def _start(self, job: Job) -> _Start:
-        points = self._points(job)
-        w, own = self._stacks(job.seed, [tuple(point[name] for name in self.training.largest) for point in points])
+        points, names, room = self._points(job), self.training.models.parts, self.room
+        keywords = self._keywords(points)
+        models = {values: self._made(job.seed, values) for values in dict.fromkeys(keywords)}
+        w, own = self._stacked(models, keywords), {}
+        if self.training.models.masked:  # 1 for what is a parameter and 0 for what is not
+            ones = {values: pytree.tree_map(torch.ones_like, model) for values, model in models.items()}
+            own["mask"] = self._stacked(ones, keywords)
+        inside = {values: {name: cornered(x, room[name]) for name, x in of.items()} for values, of in models.items()}
+
+        def stack(name: str) -> Tensor:
+            return torch.stack([inside[values][name] for values in keywords]).to(w.device)
+
+        changed = {name: stack(name) for name in names.changed}
+        others = [name for name in room if name not in (*names.trained, *names.changed)]
+        one = inside[keywords[0]]
+        fixed = {name: stack(name) if self.differ else one[name].to(w.device) for name in others}
         for name, scale in SCALES.items():
             if name in points[0]:
                 own[name] = torch.tensor([point[name] for point in points], dtype=torch.float64).to(w)
                 scale.store(w, own[name])
         if self.live:
-            return _Start(w, own)
+            return _Start(w, own, changed, fixed)
         rule = self.training.optimizer(**arguments_of(self.training.optimizer, points, job.points[0]))
         params = {"all": w} if rule.elementwise else vmap(self._unpacked)(w)
         state = {buffer: x for buffer, x in rule.init(params).items() if buffer != "step"}
-        return _Start(w, own, rule, state)
+        return _Start(w, own, changed, fixed, rule, state)
 
     def _points(self, job: Job) -> list[Point]:
         """For each member, copies included, name → value."""
@@ -249,20 +290,10 @@ class Ensemble:
         with ONE_AT_A_TIME:
             if not self.training.alone:
                 return of_stacks(factory, points, w, grad)
-            keywords = [tuple(point[name] for name in self.training.largest) for point in points]
-            of = {values: self._parameters(job.seed, values) for values in dict.fromkeys(keywords)}
-            shapes = [{name: p.shape for name, p in of[values].items()} for values in keywords]
+            keywords = self._keywords(points)
+            of = {values: self._made(job.seed, values) for values in dict.fromkeys(keywords)}
+            shapes = [{name: of[values][name].shape for name in self.shapes} for values in keywords]
             return of_members(factory, points, w, grad, (self.shapes, shapes))
-
-    def _stacks(self, seed: int, keywords: Sequence[tuple[Any, ...]]) -> tuple[Tensor, dict[str, Tensor]]:
-        """The initial parameters of members with these values of the model's keywords; where some are smaller, in
-        ``mask`` 1 for what is a parameter and 0 for what is not."""
-        models = {values: self._parameters(seed, values) for values in dict.fromkeys(keywords)}
-        w, own = self._stacked(models, keywords), {}
-        if self.training.masked:
-            ones = {values: pytree.tree_map(torch.ones_like, model) for values, model in models.items()}
-            own["mask"] = self._stacked(ones, keywords)
-        return w, own
 
     def _stacked(
         self, models: Mapping[tuple[Any, ...], Mapping[str, Tensor]], keywords: Sequence[tuple[Any, ...]]
@@ -276,9 +307,15 @@ class Ensemble:
             row[: len(first)].copy_(flat[values])
         return stack
 
-    def _parameters(self, seed: int, values: tuple[Any, ...]) -> dict[str, Tensor]:
-        model = make_model(self.training.model, seed, dict(zip(self.training.largest, values, strict=True)))
-        return {name: p.detach() for name, p in model.named_parameters()}
+    def _keywords(self, points: Sequence[Point]) -> list[tuple[Any, ...]]:
+        """The values of the model's keywords, for each member."""
+        return [tuple(point[name] for name in self.training.models.largest) for point in points]
+
+    def _made(self, seed: int, values: tuple[Any, ...]) -> dict[str, Tensor]:
+        """The tensors of a model with these values of the keywords."""
+        keywords = dict(zip(self.training.models.largest, values, strict=True))
+        model = make_model(self.training.model, seed, keywords)
+        return {name: x.detach() for name, x in tensors_of(model).items()}
 
 
 def _tensors(tree: Any) -> list[Tensor]:

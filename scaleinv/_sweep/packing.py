@@ -1,4 +1,4 @@
-"""The parameters of a model as one flat tensor, in which a smaller model lies in a larger one's shapes."""
+"""The tensors of a model in the shapes of a larger one's, and its parameters as one flat tensor."""
 
 from collections.abc import Mapping
 
@@ -8,14 +8,18 @@ from torch import Tensor
 Shapes = Mapping[str, torch.Size]
 
 
+def cornered(tensor: Tensor, shape: torch.Size) -> Tensor:
+    """A tensor in the first corner of zeros of this shape."""
+    if tensor.shape == shape:
+        return tensor
+    room = tensor.new_zeros(shape)
+    room[tuple(slice(n) for n in tensor.shape)] = tensor
+    return room
+
+
 def packed(tensors: Mapping[str, Tensor], shapes: Shapes) -> Tensor:
     """Tensors, each in the first corner of zeros of its shape; flat, one after another."""
-    parts = []
-    for name, shape in shapes.items():
-        part = tensors[name].new_zeros(shape)
-        part[tuple(slice(n) for n in tensors[name].shape)] = tensors[name]
-        parts.append(part.flatten())
-    return torch.cat(parts)
+    return torch.cat([cornered(tensors[name], shape).flatten() for name, shape in shapes.items()])
 
 
 def unpacked(flat: Tensor, shapes: Shapes) -> dict[str, Tensor]:

@@ -17,6 +17,8 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from torch.fx.node import map_arg
 from torch.utils import _pytree as pytree
 
+from scaleinv._sweep.draws import Draws, is_random
+
 aten = torch.ops.aten
 CONSTANTS = (aten.zeros_like, aten.ones_like, aten.full_like, aten.new_zeros, aten.new_ones, aten.new_full)
 OF_SHAPES = {packet.default for packet in CONSTANTS}  # use only the shape and type of a tensor
@@ -36,7 +38,7 @@ def traced(function: Callable[..., Any], *inputs: Any) -> GraphModule:
     """The operations of ``function(*inputs)`` as a graph; nothing is computed.
 
     Args:
-        function: from tensors (in dicts, tuples, …) to tensors, without random numbers and without branches on values.
+        function: from tensors (in dicts, tuples, …) to tensors, without branches on values.
         inputs: its arguments, of which only shapes and types count.  The graph takes them as one tuple.
 
     >>> from scaleinv._sweep.replay import traced
@@ -60,10 +62,12 @@ class Recording:
         inputs: tensors like those it was traced with: the memory that every call reads.
         overwritten: those among them that a call may overwrite.
         fixed: those among them that stay as they are now: what follows from them alone is computed once.
+        drawn: for each of its random tensors the axes in the order in which to draw; by default the first to the last.
 
     Attributes:
         outputs: what the function returned, as tensors in memory that stays.
         nbytes: of the memory between inputs and outputs.
+        generator: of the random numbers, which are drawn anew in each call.
 
     >>> from scaleinv._sweep.replay import Recording, traced
     >>> import torch
@@ -76,13 +80,21 @@ class Recording:
     """
 
     def __init__(
-        self, graph: GraphModule, inputs: Any, overwritten: Iterable[Tensor] = (), fixed: Iterable[Tensor] = ()
+        self,
+        graph: GraphModule,
+        inputs: Any,
+        overwritten: Iterable[Tensor] = (),
+        fixed: Iterable[Tensor] = (),
+        drawn: Sequence[tuple[int, ...]] | None = None,
     ) -> None:
         leaves = pytree.tree_leaves(inputs)
-        compiler = _Compiler(graph, leaves, _positions(overwritten, leaves), _positions(fixed, leaves))
+        device = next((x.device for x in leaves if torch.is_tensor(x)), torch.device("cpu"))
+        self.generator = torch.Generator(device)
+        spare, constant = _positions(overwritten, leaves), _positions(fixed, leaves)
+        compiler = _Compiler(graph, leaves, spare, constant, Draws(graph, self.generator, drawn))
         with torch.no_grad():
             outputs = compiler.compile()
-        self._calls, self.nbytes = compiler.calls, compiler.memory.nbytes
+        self._calls, self.nbytes = compiler.calls, compiler.memory.nbytes + compiler.passing
         spec: Any = graph._out_spec
         self.inputs, self.outputs = inputs, pytree.tree_unflatten(outputs, spec)
 
@@ -105,19 +117,23 @@ class _Compiler:
         inputs: the tensors that it reads.
         spare: positions of the inputs that may be overwritten.
         fixed: positions of the inputs that stay as they are.
+        draws: the random numbers.
 
     Attributes:
         calls: one for each node that is computed anew in each replay.
         memory: of the results.
+        passing: the most bytes of results that are in fresh memory, before they are copied to their own.
         values: node → its tensors.
     """
 
-    def __init__(self, graph: GraphModule, inputs: Sequence[Any], spare: set[int], fixed: set[int]) -> None:
-        self.graph, self.inputs, self.spare = graph, iter(enumerate(inputs)), spare
+    def __init__(
+        self, graph: GraphModule, inputs: Sequence[Any], spare: set[int], fixed: set[int], draws: Draws
+    ) -> None:
+        self.graph, self.inputs, self.spare, self.draws = graph, iter(enumerate(inputs)), spare, draws
         self.nodes = list(graph.graph.nodes)
         self.owner, self.last_read, self.constant = _lifetimes(self.nodes, fixed)
         self.calls: list[Call] = []
-        self.memory = _Memory()
+        self.memory, self.passing = _Memory(), 0
         self.values: dict[Node, Any] = {}
 
     def compile(self) -> list[Any]:
@@ -150,7 +166,7 @@ class _Compiler:
         args, kwargs = self._arguments(node)
         self.values[node] = operation(*args, **kwargs)
         if self.owner[node] is node:
-            self.memory.nbytes += sum(x.nbytes for x in pytree.tree_leaves(self.values[node]) if torch.is_tensor(x))
+            self.memory.nbytes += sum(x.nbytes for x in _tensors(self.values[node]))
 
     def _compute_each_time(self, node: Node, i: int) -> None:
         """Where an argument is that is not read any more, or else in memory of its own."""
@@ -163,7 +179,12 @@ class _Compiler:
         else:
             take = self.memory.take
             self.values[node] = pytree.tree_map_only(torch.Tensor, lambda x: take(node, x), node.meta["val"])
-        self.calls.append(_call(node.target, args, kwargs, self.values[node]))
+        if is_random(node):
+            self.calls.append(Call(self.draws.drawing(node), (args, kwargs, self.values[node]), {}))
+        else:
+            self.calls.append(_call(node.target, args, kwargs, self.values[node]))
+        if self.calls[-1].operation is _copy_result:
+            self.passing = max(self.passing, sum(x.nbytes for x in _tensors(self.values[node])))
         for x in dying:
             self.memory.free(x)
 
@@ -184,6 +205,10 @@ class _Compiler:
         return None
 
 
+def _tensors(tree: Any) -> list[Tensor]:
+    return [x for x in pytree.tree_leaves(tree) if torch.is_tensor(x)]
+
+
 class _Lifetimes(NamedTuple):
     owner: dict[Node, Node]  # the node in whose memory a node's value lies
     last_read: dict[Node, int]  # where in the list the memory of an owner is last read
@@ -195,7 +220,7 @@ def _lifetimes(nodes: Sequence[Node], fixed: Collection[int]) -> _Lifetimes:
     last_read: dict[Node, int] = {}
     constant: dict[Node, bool] = {}
     for i, node in enumerate(nodes):
-        follows = all(constant[x] for x in node.all_input_nodes) or node.target in OF_SHAPES
+        follows = (all(constant[x] for x in node.all_input_nodes) or node.target in OF_SHAPES) and not is_random(node)
         constant[node] = i in fixed if node.op == "placeholder" else follows
         owner[node] = owner[node.all_input_nodes[0]] if _is_view(node) else node
         for x in node.all_input_nodes:

@@ -17,7 +17,7 @@ from scaleinv._sweep.ensemble import Training
 from scaleinv._sweep.grid import make_grid
 from scaleinv._sweep.inspection import inspect_batches, inspect_models
 from scaleinv._sweep.jobs import Curves, Workers, train_jobs
-from scaleinv._sweep.sources import make_model
+from scaleinv._sweep.sources import make_model, tensors_of
 from scaleinv._sweep.store import open_store
 from scaleinv._sweep.ways import find_way
 from scaleinv._threads import threads
@@ -56,7 +56,10 @@ def sweep(  # noqa: PLR0913
     ('units', 'stacks')
 
     Args:
-        model: ``function(seed=..., **keywords)`` → nn.Module with parameters only (no buffers, such as running means).
+        model: ``function(seed=..., **keywords)`` → nn.Module, which trains in the mode that it comes in.  Parameters
+            that are frozen, or that the loss does not depend on, stay.  Buffers, such as running means, belong to each
+            member.  Random numbers, as of dropout, are drawn as after ``torch.manual_seed(seed)``, once for all members
+            of a seed: like the same batches, that leaves to compare what the hyperparameters do.
         optimizer: a factory of ``scaleinv.optimizers``, such as ``optimizers.adam``; or a class such as
             ``torch.optim.Adam``, one of a third party, or a function: ``optimizer(params, **hyperparameters)``.  Flags
             may then be axes too.
@@ -96,8 +99,9 @@ def sweep(  # noqa: PLR0913
     _check_executor(executor)
     data = inspect_batches(batches, seeds, every)
     models = inspect_models(model, plan, seeds[0], loss_fn, data.example)
-    way = find_way(optimizer, plan, make_model(model, seeds[0], models.largest))
-    training = Training(model, optimizer, batches, loss_fn, every, plan.fixed, models.largest, models.masked, way.alone)
+    largest = tensors_of(make_model(model, seeds[0], models.largest))
+    way = find_way(optimizer, plan, {name: largest[name] for name in models.parts.trained})
+    training = Training(model, optimizer, batches, loss_fn, every, plan.fixed, models, way.alone)
     workers = Workers(_number_of_workers(executor, data.device), data.device, memory)
     size = workers.job_size(training, way.members.points, seeds)
     store = open_store(folder, training, plan, seeds)

@@ -4,7 +4,8 @@ Threads share that state: they make models and batches, and trace steps, one at 
 """
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -19,6 +20,23 @@ def make_model(model: Callable[..., nn.Module], seed: int, keywords: Mapping[str
     """A model before training."""
     with ONE_AT_A_TIME, torch.random.fork_rng(devices=[]):
         return model(seed=seed, **keywords)
+
+
+def tensors_of(model: nn.Module) -> dict[str, Tensor]:
+    """name → parameter or buffer."""
+    return {**dict(model.named_parameters()), **dict(model.named_buffers())}
+
+
+@contextmanager
+def drawing_from(seed: int, device: torch.device) -> Iterator[None]:
+    """Random numbers inside are those that follow ``torch.manual_seed(seed)``; outside, nothing changes."""
+    cuda = [device] if device.type == "cuda" else []
+    with ONE_AT_A_TIME, torch.random.fork_rng(devices=cuda):
+        torch.default_generator.manual_seed(seed)
+        for each in cuda:
+            with torch.cuda.device(each):
+                torch.cuda.manual_seed(seed)
+        yield
 
 
 def make_batches(batches: Callable[..., Any], seed: int) -> list[Batch]:

@@ -11,11 +11,12 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 from torch import Tensor
+from torch.func import functional_call
 
 from scaleinv._sweep.ensemble import Training
 from scaleinv._sweep.grid import Grid
 from scaleinv._sweep.jobs import Place, Result
-from scaleinv._sweep.sources import make_batches, make_model
+from scaleinv._sweep.sources import drawing_from, make_batches, make_model, tensors_of
 
 
 class Store(Protocol):
@@ -82,7 +83,7 @@ class FolderStore:
 
 def digest_of(training: Training, grid: Grid, seeds: Sequence[int]) -> str:
     """A digest of a sweep: its values, the names of model, optimizer and loss, and for each seed its batches, the
-    largest model's initial parameters and their first loss."""
+    largest model's initial parameters and buffers and their first loss."""
     text = repr((grid.axes, grid.fixed, grid.points, list(seeds), training.every))
     text += " ".join(map(_name, (training.model, training.optimizer, training.loss_fn)))
     digest = hashlib.sha256(re.sub(r" at 0x[0-9a-f]+", "", text).encode())  # addresses, new in each process
@@ -93,12 +94,14 @@ def digest_of(training: Training, grid: Grid, seeds: Sequence[int]) -> str:
 
 
 def _tensors_of(training: Training, seed: int) -> list[Tensor]:
-    model = make_model(training.model, seed, training.largest)
+    model = make_model(training.model, seed, training.models.largest)
     batches = make_batches(training.batches, seed)
     inputs, targets = batches[0]
-    with torch.no_grad():
-        first_loss = training.loss_fn(model.to(inputs.device)(inputs), targets)
-    return [*(x for batch in batches for x in batch), *model.parameters(), first_loss]
+    tensors = {name: x.detach().to(inputs.device) for name, x in tensors_of(model).items()}
+    copies = {name: x.clone() for name, x in tensors.items()}
+    with drawing_from(seed, inputs.device), torch.no_grad():
+        first_loss = training.loss_fn(functional_call(model, copies, (inputs,)), targets)
+    return [*(x for batch in batches for x in batch), *tensors.values(), first_loss]
 
 
 def _name(function: Callable[..., Any]) -> str:

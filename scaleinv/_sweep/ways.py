@@ -6,7 +6,7 @@ from numbers import Real
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from scaleinv._sweep.grid import Grid
 from scaleinv._sweep.kinds import Point, is_live
@@ -49,7 +49,7 @@ class Way(NamedTuple):
         return labels
 
 
-def find_way(optimizer: Callable[..., Any], grid: Grid, model: nn.Module) -> Way:
+def find_way(optimizer: Callable[..., Any], grid: Grid, parameters: Mapping[str, Tensor]) -> Way:
     """The first of three ways in which a trial gives each member what a single run gives; a rule needs no trial.
 
     One live optimizer for members that agree in common units; one for members with the same hyperparameters; one each.
@@ -57,7 +57,7 @@ def find_way(optimizer: Callable[..., Any], grid: Grid, model: nn.Module) -> Way
     Args:
         optimizer: a factory of live optimizers, or a rule.
         grid: of the sweep.
-        model: the largest.
+        parameters: those of the largest model that are trained.
 
     Raises:
         ValueError: if there is none, with what went wrong.
@@ -67,12 +67,12 @@ def find_way(optimizer: Callable[..., Any], grid: Grid, model: nn.Module) -> Way
         return Way(Members(grid.points, [0] * len(grid.points), units_of_rule(function)), alone=False, is_live=False)
     factory, failure = Factory(optimizer), None
     _check_settings(factory, grid)
-    parameters = {name: _part(p.detach(), model) for name, p in model.named_parameters()}
-    low_precision = any(p.element_size() < 4 for p in model.parameters())  # it would round lr₀/lr to a few digits
+    tried = {name: _part(p.detach(), len(parameters)) for name, p in parameters.items()}
+    low_precision = any(p.element_size() < 4 for p in parameters.values())  # it would round lr₀/lr to a few digits
     for way in _ways(factory, grid, may_convert=not low_precision):
         try:
             with torch.random.fork_rng(devices=[]), torch.enable_grad():
-                failure = _difference(factory, way, grid, parameters)
+                failure = _difference(factory, way, grid, tried)
         except Exception as error:  # of whatever kind a stranger's optimizer raises
             failure = f"{type(error).__name__}: {error}"
         if failure is None:
@@ -83,9 +83,9 @@ def find_way(optimizer: Callable[..., Any], grid: Grid, model: nn.Module) -> Way
     )
 
 
-def _part(p: Tensor, model: nn.Module) -> Tensor:
+def _part(p: Tensor, tensors: int) -> Tensor:
     """The first corner of a tensor, with its share of ENTRIES, in float64."""
-    most = max(2**8, ENTRIES // len(list(model.parameters())))
+    most = max(2**8, ENTRIES // tensors)
     while p.numel() > most:
         longest = max(range(p.ndim), key=lambda i: p.shape[i])
         p = p.narrow(longest, 0, p.shape[longest] // 2)

@@ -16,6 +16,7 @@ from torch.nn import functional
 
 from scaleinv import optimizers
 from scaleinv._sweep.ensemble import Ensemble, Job, Training
+from scaleinv._sweep.inspection import Models, Parts
 from scaleinv._sweep.jobs import job_size, members_that_fit, most_members
 from scaleinv.book.models import mlp
 
@@ -36,8 +37,7 @@ def training(width=32, size=64, activation=nn.Tanh, rule="adam", steps=10):
         loss_fn=functional.cross_entropy,
         every=1,
         fixed={},
-        largest={},
-        masked=False,
+        models=Models({}, False, Parts(("1.weight", "1.bias", "3.weight", "3.bias"), ())),
     )
 
 

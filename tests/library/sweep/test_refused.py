@@ -12,7 +12,7 @@ from torch import nn, optim
 from torch.nn import functional
 
 from scaleinv import optimizers
-from scaleinv.book.models import convnet, mlp, transformer
+from scaleinv.book.models import mlp, transformer
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -53,14 +53,53 @@ def normed(width=8, seed=0):
         return Normed(width)
 
 
-def dropout(seed):
-    return nn.Sequential(mlp(seed=seed), nn.Dropout(0.5))
+def dropout(width=16, seed=0):
+    made = mlp(width, seed=seed)
+    return nn.Sequential(*made[:3], nn.Dropout(0.5), *made[3:])
 
 
 def frozen(seed):
-    model = mlp(seed=seed)
-    model[1].requires_grad_(False)
-    return model
+    return mlp(seed=seed).requires_grad_(False)
+
+
+class With(nn.Sequential):
+    """A network with a buffer, and a function of it and of its logits."""
+
+    def __init__(self, function, seed):
+        super().__init__(nn.Linear(64, 10))
+        self.function, self.calls = function, 0
+        self.register_buffer("kept", torch.zeros(3))
+
+    def forward(self, images):
+        return self.function(self, super().forward(images.flatten(1)))
+
+
+def longer(model, x):
+    model.kept = torch.zeros(4)
+    return x
+
+
+def attached(model, x):
+    model.kept = x[0, :3]
+    return x
+
+
+def clamped(model, x):
+    model[0].weight.data.mul_(0.5)
+    return x
+
+
+def counted(model, x):
+    model.calls += 1
+    return x * model.calls
+
+
+def odds(model, x):
+    return x * torch.bernoulli(x.sigmoid())
+
+
+def branching(model, x):
+    return x if x[0, 0] > 0 else 2 * x
 
 
 def empty(seed):
@@ -136,9 +175,17 @@ REFUSED = {
     "a seed of another shape": ({"batches": with_(5, seed1=few), "seeds": (0, 1)}, ["batches", "[1, 8, 8]"]),
     "a seed of other steps": ({"batches": lambda seed: digits(5 - seed)(seed=0), "seeds": (0, 1)}, ["batches", "4"]),
     "NaN in the data": ({"batches": of((X * math.nan, Y))}, ["nan", "model"]),
-    "buffers": ({"model": convnet}, ["model()", "running_mean", "without"]),
-    "dropout": ({"model": dropout}, ["model()", "random"]),
-    "frozen parameters": ({"model": frozen}, ["model()", "frozen", "1.weight"]),
+    "frozen parameters alone": ({"model": frozen}, ["model()", "no parameters", "gradients"]),
+    "a buffer of other shapes": ({"model": partial(With, longer)}, ["model()", "buffer", "(4,)", "(3,)"]),
+    "a buffer with a gradient": ({"model": partial(With, attached)}, ["model()", "buffer", "detach"]),
+    "a parameter that a forward pass changes": (
+        {"model": partial(With, clamped)},
+        ["model()", "0.weight", "optimizer"],
+    ),
+    "what no buffer remembers": ({"model": partial(With, counted)}, ["model()", "buffers"]),
+    "odds of each member": ({"model": partial(With, odds)}, ["model", "random", "at once", "loop"]),
+    "a branch on values": ({"model": partial(With, branching)}, ["model", "at once", "loop"]),
+    "dropout of another width": ({"model": dropout, "grid": {"width": [8, 16]}}, ["'width': 8", "by itself"]),
     "no parameters": ({"model": empty}, ["model()", "parameters"]),
     "parameters of two types": ({"model": mixed, "batches": digits()}, ["model()", "float32", "float64"]),
     "depths": ({"grid": {"depth": [1, 2]}}, ["'depth': 1", "'depth': 2", "by itself"]),

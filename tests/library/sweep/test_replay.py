@@ -12,6 +12,7 @@ from torch.nn import functional
 from torch.utils._pytree import tree_leaves
 
 from scaleinv._sweep.columns import FASTER, Columns
+from scaleinv._sweep.draws import Drawn
 from scaleinv._sweep.replay import Recording, traced
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -275,6 +276,35 @@ def test_no_gradient_is_recorded_and_grad_mode_stays():
     assert not recording.outputs["x"].requires_grad and torch.is_grad_enabled()
 
 
+def drawn(memory):
+    x = memory["x"]
+    return {"x": x + torch.rand(N, N), "y": torch.randn_like(x.mT) * x, "z": functional.dropout(x.mT)}
+
+
+def test_random_numbers_are_drawn_anew_in_each_call_as_outside():
+    memory = {"x": noise(N, N)}
+    with torch.random.fork_rng(devices=[]), Drawn() as single:
+        drawn(memory)
+    assert single.orders == [(0, 1), (1, 0), (1, 0)]
+    with torch.random.fork_rng(devices=[]):
+        recording = Recording(traced(drawn, memory), (memory,), drawn=single.orders)
+        recording.generator.manual_seed(7)
+        torch.manual_seed(7)
+        for _ in range(3):
+            state = torch.get_rng_state()
+            recording()
+            assert torch.equal(torch.get_rng_state(), state)
+            assert same(recording.outputs, drawn(memory))
+
+
+def test_random_numbers_of_no_generator_or_in_other_numbers_are_refused():
+    x = noise(N, N)
+    with pytest.raises(ValueError, match="native_dropout.*generator.*functional.dropout"):
+        Recording(traced(lambda x: torch.native_dropout(x, 0.5, True)[0], x), (x,))
+    with pytest.raises(ValueError, match="2 tensors of random numbers alone"):
+        Recording(traced(lambda x: x + torch.rand(N), x), (x,), drawn=[(0,), (0,)])
+
+
 # Columns.  Tolerances are a few roundings: of tanh, of one, as 2σ(2x) − 1 is a difference of such.
 
 
@@ -313,6 +343,34 @@ def test_linear_in_other_forms_is_torchs():
     assert_torchs(functional.linear, x, weight, noise(1), ulps=20)
     assert_torchs(lambda x, w, b: functional.linear(input=x, weight=w, bias=b), x, weight, bias, ulps=20)
     assert_torchs(lambda x, w, b: functional.linear(x, w, bias=b), x, weight, bias, ulps=20)
+
+
+@kinds
+@pytest.mark.parametrize("shape", [(6, 3), (4, 3, 5), (4, 3, 2, 2)], ids=str)
+@pytest.mark.parametrize("track", [True, False])
+def test_batch_norm(dtype, shape, track):
+    x, weight, bias = noise(*shape, dtype=dtype), noise(3, seed=1, dtype=dtype), noise(3, seed=2, dtype=dtype)
+    kept = [[torch.zeros(3, dtype=dtype), torch.ones(3, dtype=dtype)] if track else [None, None] for _ in range(2)]
+
+    def normed(*tensors):
+        return functional.batch_norm(tensors[0], *kept[0], *tensors[1:], training=True, momentum=0.3)
+
+    assert_torchs(normed, x, weight, bias, ulps=50)  # both update the first
+    for _ in range(2 if track else 0):
+        functional.batch_norm(x, *kept[1], training=True, momentum=0.3)
+    if track:
+        torch.testing.assert_close(kept[0], kept[1])
+    assert_torchs(lambda x: functional.batch_norm(x, *kept[0], training=not track), x)
+
+
+@pytest.mark.parametrize("p, training", [(0.0, True), (0.3, True), (1.0, True), (0.3, False)])
+def test_dropout(p, training):
+    def dropped(x):
+        torch.manual_seed(3)
+        return functional.dropout(x, p, training)
+
+    with torch.random.fork_rng(devices=[]):
+        assert_torchs(dropped, noise(8, 8), ulps=0)
 
 
 LABELS = torch.tensor([0, 2, -100, 1, 2, -100])
