@@ -320,22 +320,28 @@ def test_with_a_gradient_scaler_the_training_continues_bit_for_bit():
 # Two processes: gradients are averaged, and sharded parameters are gathered, through the scale.
 
 
-def worker(rank, wrap, port, results):
+def worker(rank, port, results):
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     torch.set_num_threads(1)
     dist.init_process_group("gloo", rank=rank, world_size=2)
     try:
-        for row, weight in enumerate((1.0, 8.0)):
-            torch.manual_seed(0)
-            module = wrap(network())
-            optimizer = optim.AdamW(module.parameters(), lr=1e-2)
-            for step in range(10):
-                if step == 5:
-                    rescale(module, optimizer, weight=weight)
-                steps(module, optimizer, [2 * step + rank])
-            results[row, rank] = torch.cat([full(p).flatten() for p in effective_parameters(module).values()])
+        for number, wrap in enumerate(WRAPPERS):
+            for row, weight in enumerate((1.0, 8.0)):
+                results[number, row, rank] = trained_together(wrap, rank, weight)
     finally:
         dist.destroy_process_group()
+
+
+def trained_together(wrap, rank, weight):
+    """The parameters of 10 steps of two processes, whose units change after 5."""
+    torch.manual_seed(0)
+    module = wrap(network())
+    optimizer = optim.AdamW(module.parameters(), lr=1e-2)
+    for step in range(10):
+        if step == 5:
+            rescale(module, optimizer, weight=weight)
+        steps(module, optimizer, [2 * step + rank])
+    return torch.cat([full(p).flatten() for p in effective_parameters(module).values()])
 
 
 def full(tensor):
@@ -352,14 +358,16 @@ def fsdp(module):
     return fully_shard(module)
 
 
-@pytest.mark.parametrize("wrap", [ddp, fsdp])
-def test_in_two_processes_the_training_continues_bit_for_bit(wrap, unused_port):
+WRAPPERS = (ddp, fsdp)
+
+
+def test_in_two_processes_the_training_continues_bit_for_bit(unused_port):
     count = sum(p.numel() for p in network().parameters())
-    results = torch.zeros(2, 2, count).share_memory_()
-    torch.multiprocessing.spawn(worker, (wrap, unused_port, results), nprocs=2)
-    plain, rescaled = results
-    assert torch.equal(plain[0], plain[1]) and plain.any()
-    assert torch.equal(rescaled, plain)
+    results = torch.zeros(len(WRAPPERS), 2, 2, count).share_memory_()
+    torch.multiprocessing.spawn(worker, (unused_port, results), nprocs=2)
+    for plain, rescaled in results:
+        assert torch.equal(plain[0], plain[1]) and plain.any()
+        assert torch.equal(rescaled, plain)
 
 
 @pytest.fixture

@@ -13,8 +13,8 @@ LEAST_PROGRESS = 0.995  # of the loss on the data of the first steps, which incl
 
 
 def names_in(module):
-    """The set-ups of a module."""
-    return [name for name, setup in zoo.HEALTHY.items() if setup.make.__module__ == module.__name__]
+    """Every second set-up of a module, for all of them train for over a minute; ``tools/zoo.py`` runs all."""
+    return [name for name, setup in zoo.HEALTHY.items() if setup.make.__module__ == module.__name__][::2]
 
 
 def check_healthy(name):
