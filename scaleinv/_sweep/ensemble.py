@@ -175,7 +175,7 @@ class Ensemble:
         w = start.w
         memory = start.trees | {
             "batch": self.batches[0],
-            "total": torch.zeros(size, dtype=torch.promote_types(w.dtype, torch.float32)),
+            "total": torch.zeros(size, dtype=torch.promote_types(w.dtype, torch.float32), device=w.device),
             "at": start.at(1),
         }
         return pytree.tree_map_only(torch.Tensor, lambda x: _own(x, w.device), memory)
@@ -324,7 +324,7 @@ def _tensors(tree: Any) -> list[Tensor]:
 
 def _copy(tensors: Iterable[Tensor], memory: Iterable[Tensor]) -> None:
     for new, here in zip(tensors, memory, strict=True):
-        here.copy_(new)
+        here.copy_(new, non_blocking=True)  # a GPU need not have it before the program goes on
 
 
 def _own(tensor: Tensor, device: torch.device) -> Tensor:

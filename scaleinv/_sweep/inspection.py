@@ -170,7 +170,7 @@ def _fits(model: nn.Module, big: nn.Module, parts: Parts, inputs: Tensor, seed: 
     generator = torch.Generator().manual_seed(0)  # no parameter is to be zero, as a last layer's often are
     moved = {name: x.detach().clone() for name, x in small.items()}
     for name in parts.trained:
-        moved[name] += 0.1 * torch.randn(small[name].shape, generator=generator).to(small[name])
+        moved[name] += 0.1 * torch.randn(small[name].shape, generator=generator, device="cpu").to(small[name])
     within = {name: cornered(x, room[name]).clone() for name, x in moved.items()}
     outputs = []
     for made, values in ((big, within), (model, moved)):

@@ -200,7 +200,7 @@ def arguments_of(optimizer: Callable[..., Any], points: Sequence[Point], varying
 
 def _argument(name: str, default: Any, points: Sequence[Point], varying: Container[str]) -> Any:
     if name in varying or name == "lr":
-        return torch.tensor([point.get(name, default) for point in points], dtype=torch.float64)
+        return torch.tensor([point.get(name, default) for point in points], dtype=torch.float64, device="cpu")
     return points[0].get(name, default)
 
 

@@ -100,7 +100,7 @@ def sweep(  # noqa: PLR0913
     data = inspect_batches(batches, seeds, every)
     models = inspect_models(model, plan, seeds[0], loss_fn, data.example)
     largest = tensors_of(make_model(model, seeds[0], models.largest))
-    way = find_way(optimizer, plan, {name: largest[name] for name in models.parts.trained})
+    way = find_way(optimizer, plan, {name: largest[name] for name in models.parts.trained}, data.device)
     training = Training(model, optimizer, batches, loss_fn, every, plan.fixed, models, way.alone)
     workers = Workers(_number_of_workers(executor, data.device), data.device, memory)
     size = workers.job_size(training, way.members.points, seeds)
@@ -142,4 +142,11 @@ def _bar(curves: Curves, progress: bool) -> tqdm:
 
 def _pool(executor: Executor | None, workers: int) -> AbstractContextManager[Executor]:
     """The executor, which stays open, or a pool of threads of the sweep's own."""
-    return nullcontext(executor) if executor else ThreadPoolExecutor(workers)
+    default = torch.get_default_device()  # which each thread has for itself
+    return (
+        nullcontext(executor)
+        if executor
+        else ThreadPoolExecutor(
+            workers, initializer=torch.set_default_device, initargs=(None if default.type == "cpu" else default,)
+        )
+    )

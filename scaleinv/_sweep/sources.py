@@ -1,4 +1,4 @@
-"""The models and batches of a sweep, made without a change of torch's random state.
+"""The models and batches of a sweep, made without a change of the random state.
 
 Threads share that state: they make models and batches, and trace steps, one at a time.
 """
@@ -11,6 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from scaleinv._random_state import kept_random_state
+
 Batch = tuple[Tensor, Tensor]  # inputs, targets
 
 ONE_AT_A_TIME = threading.RLock()
@@ -18,7 +20,7 @@ ONE_AT_A_TIME = threading.RLock()
 
 def make_model(model: Callable[..., nn.Module], seed: int, keywords: Mapping[str, Any]) -> nn.Module:
     """A model before training."""
-    with ONE_AT_A_TIME, torch.random.fork_rng(devices=[]):
+    with ONE_AT_A_TIME, kept_random_state():
         return model(seed=seed, **keywords)
 
 
@@ -31,7 +33,7 @@ def tensors_of(model: nn.Module) -> dict[str, Tensor]:
 def drawing_from(seed: int, device: torch.device) -> Iterator[None]:
     """Random numbers inside are those that follow ``torch.manual_seed(seed)``; outside, nothing changes."""
     cuda = [device] if device.type == "cuda" else []
-    with ONE_AT_A_TIME, torch.random.fork_rng(devices=cuda):
+    with ONE_AT_A_TIME, kept_random_state():
         torch.default_generator.manual_seed(seed)
         for each in cuda:
             with torch.cuda.device(each):
@@ -45,7 +47,7 @@ def make_batches(batches: Callable[..., Any], seed: int) -> list[Batch]:
     Raises:
         ValueError: if there is none, or one is not a pair of tensors.
     """
-    with ONE_AT_A_TIME, torch.random.fork_rng(devices=[]):
+    with ONE_AT_A_TIME, kept_random_state():
         pairs = list(batches(seed=seed))
     if not pairs or not all(_is_pair(pair) for pair in pairs):
         raise ValueError(

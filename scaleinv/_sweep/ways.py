@@ -5,9 +5,11 @@ from functools import partial
 from numbers import Real
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from scaleinv._random_state import kept_random_state
 from scaleinv._sweep.grid import Grid
 from scaleinv._sweep.kinds import Point, is_live
 from scaleinv._sweep.live import Factory, Optimizers, of_members, of_stacks
@@ -49,7 +51,7 @@ class Way(NamedTuple):
         return labels
 
 
-def find_way(optimizer: Callable[..., Any], grid: Grid, parameters: Mapping[str, Tensor]) -> Way:
+def find_way(optimizer: Callable[..., Any], grid: Grid, parameters: Mapping[str, Tensor], device: torch.device) -> Way:
     """The first of three ways in which a trial gives each member what a single run gives; a rule needs no trial.
 
     One live optimizer for members that agree in common units; one for members with the same hyperparameters; one each.
@@ -58,6 +60,7 @@ def find_way(optimizer: Callable[..., Any], grid: Grid, parameters: Mapping[str,
         optimizer: a factory of live optimizers, or a rule.
         grid: of the sweep.
         parameters: those of the largest model that are trained.
+        device: on which they are: an optimizer may run there only.
 
     Raises:
         ValueError: if there is none, with what went wrong.
@@ -66,12 +69,12 @@ def find_way(optimizer: Callable[..., Any], grid: Grid, parameters: Mapping[str,
         function = optimizer.func if isinstance(optimizer, partial) else optimizer
         return Way(Members(grid.points, [0] * len(grid.points), units_of_rule(function)), alone=False, is_live=False)
     factory, failure = Factory(optimizer), None
-    _check_settings(factory, grid)
-    tried = {name: _part(p.detach(), len(parameters)) for name, p in parameters.items()}
+    _check_settings(factory, grid, device)
+    tried = {name: _part(p.detach(), len(parameters)).to(device) for name, p in parameters.items()}
     low_precision = any(p.element_size() < 4 for p in parameters.values())  # it would round lr₀/lr to a few digits
     for way in _ways(factory, grid, may_convert=not low_precision):
         try:
-            with torch.random.fork_rng(devices=[]), torch.enable_grad():
+            with kept_random_state(), torch.enable_grad():
                 failure = _difference(factory, way, grid, tried)
         except Exception as error:  # of whatever kind a stranger's optimizer raises
             failure = f"{type(error).__name__}: {error}"
@@ -89,10 +92,10 @@ def _part(p: Tensor, tensors: int) -> Tensor:
     while p.numel() > most:
         longest = max(range(p.ndim), key=lambda i: p.shape[i])
         p = p.narrow(longest, 0, p.shape[longest] // 2)
-    return p.double().cpu()
+    return p.double()
 
 
-def _check_settings(factory: Factory, grid: Grid) -> None:
+def _check_settings(factory: Factory, grid: Grid, device: torch.device) -> None:
     """Make an optimizer at both ends of each axis, and at each value that is not a number."""
     settings = [factory.settings({**grid.fixed, **point}) for point in grid.points]
     tried = {0: settings[0]}
@@ -104,7 +107,7 @@ def _check_settings(factory: Factory, grid: Grid) -> None:
         tried |= {i: settings[i] for i in [*ends, *others.values()]}
     for each in tried.values():
         try:
-            factory.make([torch.zeros(2, 2)], each)
+            factory.make([torch.zeros(2, 2, device=device)], each)
         except Exception as error:  # of whatever kind a stranger's optimizer raises
             raise ValueError(f"optimizer={factory.name} cannot be made with {each}: {error}") from error
 
@@ -122,7 +125,7 @@ def _ways(factory: Factory, grid: Grid, may_convert: bool) -> Iterator[Way]:
 def _difference(factory: Factory, way: Way, grid: Grid, parameters: Mapping[str, Tensor]) -> str | None:
     """What a trial finds wrong with a way: a member's training that is not that of a single run; None if nothing."""
     stacks = way.members.stack_list()
-    for i in sorted({round(x) for x in torch.linspace(0, len(stacks) - 1, min(TRIED, len(stacks))).tolist()}):
+    for i in sorted({round(x) for x in np.linspace(0, len(stacks) - 1, min(TRIED, len(stacks)))}):
         stack = stacks[i]
         tried = _farthest(stack, way.members.points)
         points = [{**grid.fixed, **way.members.points[i]} for i in tried]
@@ -168,12 +171,13 @@ class _Trial:
         self.shapes: Shapes = {name: p.shape for name, p in parameters.items()}
         self.start = packed(parameters, self.shapes)
         generator = torch.Generator().manual_seed(0)
-        self.noise = 0.5 + torch.randn(len(self.start), generator=generator, dtype=torch.float64)
+        noise = torch.randn(len(self.start), generator=generator, dtype=torch.float64, device="cpu")
+        self.noise = 0.5 + noise.to(self.start.device)
 
     def run(self, alone: bool) -> Tensor:
         """(members, start and end, parameters), as the models compute with them."""
-        k = torch.tensor([[point.get("weight", 1.0)] for point in self.points], dtype=torch.float64)
-        c = torch.tensor([[point.get("loss", 1.0)] for point in self.points], dtype=torch.float64)
+        scales = [[[point.get(name, 1.0)] for point in self.points] for name in ("weight", "loss")]
+        k, c = map(self.start.new_tensor, scales)
         w = k * self.start
         before, grad = w / k, torch.zeros_like(w)
         for t in range(STEPS):
@@ -196,4 +200,6 @@ class _Trial:
         """Noise with a mean; the last of four members diverges."""
         members = range(len(self.points)) if self.only is None else [self.only]
         grads = torch.stack([self.noise.roll(1000 * i + t) * SIZES[i % len(SIZES)] for i in members])
-        return torch.where((torch.tensor(members)[:, None] == 3) & (t >= STEPS // 3), torch.nan, grads)
+        if t >= STEPS // 3 and 3 in members:
+            grads[members.index(3)] = torch.nan
+        return grads

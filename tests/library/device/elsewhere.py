@@ -30,6 +30,7 @@ WITH_SCALARS = "add sub rsub mul div pow where eq ne lt le gt ge maximum minimum
 MOVES = (aten._to_copy.default, aten.copy_.default)
 
 LIBRARY = torch.library.Library("aten", "IMPL")
+generators = {}  # address → a generator of the device
 waits = []  # the operations for whose numbers the program has waited
 
 
@@ -57,6 +58,16 @@ class Backend(_DummyBackendModule):
         Backend.state = torch.Generator().manual_seed(seed).get_state()
 
     manual_seed = manual_seed_all
+
+
+class Generator(torch.Generator):
+    """What ``torch.Generator`` is from then on."""
+
+    def __new__(cls, device="cpu"):
+        made = super().__new__(cls, "cpu" if torch.device(device).type == NAME else device)
+        if torch.device(device).type == NAME:
+            generators[made._cdata] = made
+        return made
 
 
 class There(torch.Tensor):
@@ -108,7 +119,7 @@ def compute(operation, args, kwargs):
     if not there and not is_there:
         return operation(*args, **kwargs)
     check(operation, tensors, kwargs.get("generator"))
-    if operation in READS or crosses(operation, args, is_there):
+    if operation in READS or (crosses(operation, args, is_there) and not sent(operation, args, kwargs)):
         waits.append(str(operation))
     if wanted is not None:
         kwargs = {**kwargs, "device": torch.device("cpu")}
@@ -131,9 +142,15 @@ def crosses(operation, args, is_there):
     return operation is aten.copy_.default and isinstance(args[0], There) != isinstance(args[1], There)
 
 
+def sent(operation, args, kwargs):
+    """Whether it goes to the device without a wait."""
+    non_blocking = kwargs.get("non_blocking", args[2] if operation is aten.copy_.default and len(args) > 2 else False)
+    return bool(non_blocking) and not isinstance(args[1 if operation is aten.copy_.default else 0], There)
+
+
 def check(operation, tensors, generator):
     """Raise where a GPU would."""
-    if generator is not None and operation not in MOVES:
+    if generator is not None and generator._cdata not in generators:
         raise RuntimeError(f"{operation}: expected a generator of {NAME!r} but found one of {generator.device}")
     there = any(isinstance(x, There) for x in tensors)
     scalars = str(operation.overloadpacket).removeprefix("aten.").removesuffix("_") in WITH_SCALARS
@@ -160,6 +177,7 @@ def register():
         name = str(operation).removeprefix("aten.").removesuffix(".default")
         LIBRARY.impl(name, partial(make, operation), "PrivateUse1")
     LIBRARY.impl("_copy_from", copy_from, "PrivateUse1")
+    torch.Generator = Generator
 
 
 def make(operation, *args, **kwargs):

@@ -82,3 +82,17 @@ def test_a_rule_steps(device, on_the_cpu):
 def test_laws_are_computed_on_the_cpu():
     assert laws.largest_update(0.9, 0.999).device == CPU
     assert laws.largest_update_gradients(0.5, 0.25, 3).tolist() == [1, 0.5, 0.25]
+
+
+@pytest.mark.parametrize("optimizer", [optimizers.adam, torch.optim.Adam])
+def test_a_sweep_trains_where_its_batches_are_made(device, optimizer):
+    made = []
+
+    def batches_of(seed):
+        drawn = [torch.rand(8, 64) for _ in range(4)]
+        made.extend(x.device.type for x in drawn)
+        return [(x, torch.arange(8)) for x in drawn]
+
+    losses = scaleinv.sweep(mlp, optimizer, batches_of, {"lr": [0.001, 0.01]}, progress=False).losses
+    assert set(made) == {device.type}
+    assert losses.notnull().all()

@@ -17,6 +17,7 @@ LIVE = {
     "Adam": (torch.optim.Adam, {}),
     "AdamW, foreach": (partial(torch.optim.AdamW, foreach=True), {}),
     "Adam, fused": (partial(torch.optim.Adam, fused=True), {}),
+    "Adam, capturable": (partial(torch.optim.Adam, capturable=True), {}),
     "SGD": (torch.optim.SGD, {"momentum": 0.9}),
     "RMSprop": (torch.optim.RMSprop, {}),
     "Muon": (torch.optim.Muon, {}),
@@ -71,6 +72,8 @@ def matrices(seed=0):
 
 @pytest.mark.parametrize("name", LIVE)
 def test_members_of_a_live_optimizer_are_its_single_runs(device, name):
+    if "capturable" in name and device.type == "cpu":
+        pytest.skip("no optimizer is capturable on the CPU")
     factory, settings = LIVE[name]
     model = matrices if name == "Muon" else mlp
     factory = partial(factory, **settings)
@@ -93,3 +96,48 @@ def test_widths_are_trained_side_by_side(device):
     losses = swept(device, torch.optim.Adam, {"lr": LRS, "width": [8, 16]}).losses
     expected = single(device, torch.optim.Adam, LRS[0], partial(mlp, 8)).cpu().numpy()
     np.testing.assert_allclose(losses.sel(lr=LRS[0], width=8, seed=0), expected, rtol=1e-4)
+
+
+def remembering(seed=0, share=0.5):
+    """With dropout, and with running means."""
+    torch.manual_seed(seed)
+    layers = [nn.Linear(64, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Dropout(share), nn.Linear(16, 10)]
+    return nn.Sequential(nn.Flatten(), *layers)
+
+
+def test_dropout_draws_on_the_device_and_again_the_same(device):
+    def losses(share):
+        return swept(device, torch.optim.Adam, {"lr": LRS}, partial(remembering, share=share)).losses.values
+
+    once = losses(0.5)
+    assert np.isfinite(once).all()
+    assert np.array_equal(losses(0.5), once)
+    assert not np.allclose(losses(0.0), once, rtol=1e-3)
+    expected = single(device, torch.optim.Adam, LRS[0], partial(remembering, share=0.0)).cpu().numpy()
+    np.testing.assert_allclose(losses(0.0)[0, 0], expected, rtol=1e-4)
+
+
+@pytest.mark.parametrize("optimizer", [optimizers.adam, torch.optim.Adam])
+def test_no_step_of_a_sweep_waits(device, optimizer, waited):
+    counts = []
+    for steps in (4, 12):
+        pairs = list(data.batches(steps, 32, on=device))
+
+        def sweep_them(pairs=pairs):
+            sweep(mlp, optimizer, lambda seed: pairs, {"lr": LRS}, progress=False)
+
+        counts.append(waited(sweep_them))
+    assert counts[0] == counts[1]
+
+
+def test_a_sweep_leaves_the_random_numbers_as_they_are(device):
+    torch.manual_seed(0)
+    expected = torch.rand(3, device=device)
+    torch.manual_seed(0)
+
+    def model(seed):
+        torch.manual_seed(seed)
+        return mlp(seed=seed)
+
+    swept(device, torch.optim.Adam, {"lr": LRS}, model, seeds=[3])
+    assert torch.equal(torch.rand(3, device=device), expected)
