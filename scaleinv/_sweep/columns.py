@@ -77,13 +77,14 @@ def batch_norm(  # noqa: PLR0913
     eps: float = 1e-5,
 ) -> Tensor:
     """With running statistics that are seen to be written: torch's kernel says nowhere that it changes them."""
-    if not training or running_mean is None or running_var is None:
+    examples = input.numel() // input.shape[1]
+    if not training or running_mean is None or running_var is None or examples < 2:
         return functional.batch_norm(input, running_mean, running_var, weight, bias, training, momentum, eps)
-    y = functional.batch_norm(input, None, None, weight, bias, True, momentum, eps)
+    y, mean, inverse_root = torch.native_batch_norm(input, weight, bias, None, None, True, momentum, eps)
     with torch.no_grad():
-        var, mean = torch.var_mean(input, [i for i in range(input.ndim) if i != 1])
+        variance = (inverse_root**-2 - eps) * (examples / (examples - 1))
         running_mean.lerp_(mean.to(running_mean.dtype), momentum)
-        running_var.lerp_(var.to(running_var.dtype), momentum)
+        running_var.lerp_(variance.to(running_var.dtype), momentum)
     return y
 
 

@@ -26,6 +26,7 @@ PUBLIC = ("*.md", "book/*.md", "book/*.ipynb", "benchmarks/*.py")
 # What may look behind the public names, and why.
 PRIVATE_IMPORTS = {
     "benchmarks/steps.py": "times the parts of a step one by one",
+    "benchmarks/sweep_models.py": "runs its rivals on one thread, and asks for the bytes of a member",
     "benchmarks/sweep.py": "runs its rivals on one thread, and times the parts of a step",
 }
 
