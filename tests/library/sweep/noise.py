@@ -6,10 +6,10 @@ import torch
 from torch import nn
 
 
-def model(width=32, seed=0):
+def model(width=32, p=0.0, seed=0):
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return nn.Sequential(nn.Flatten(), nn.Linear(64, width), nn.Tanh(), nn.Linear(width, 10))
+        return nn.Sequential(nn.Flatten(), nn.Linear(64, width), nn.Tanh(), nn.Dropout(p), nn.Linear(width, 10))
 
 
 def make_batches(steps, seed=0):

@@ -185,10 +185,11 @@ def dask():
 
 @pytest.mark.parametrize("pool", [processes, dask])
 def test_other_processes_give_the_same_numbers_in_every_bit(pool):
-    arguments = {"model": noise.model, "batches": noise.batches(10), "grid": GRID, "seeds": (0, 1)}
+    rule = {"model": noise.model, "batches": noise.batches(10), "grid": GRID, "seeds": (0, 1)}
+    live = {**rule, "optimizer": torch.optim.Adam, "grid": {**GRID, "p": 0.1}}
     with pool() as executor:
-        result = swept(**arguments, executor=executor)
-    assert identical(result, swept(**arguments))
+        results = [swept(**arguments, executor=executor) for arguments in (rule, live)]
+    assert identical(results[0], swept(**rule)) and identical(results[1], swept(**live))
 
 
 def test_threads_do_not_draw_from_each_others_random_numbers(threads):
