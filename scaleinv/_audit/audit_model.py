@@ -6,7 +6,7 @@ Steps are relative to the tensor, RMS(Δw)/RMS(w): that is what an lr in the uni
 
 import inspect
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -33,6 +33,7 @@ from scaleinv._audit.training import Training
 from scaleinv._audit.unregistered import Unregistered, not_frozen, unregistered
 from scaleinv._audit.unwrapped import scaler_of, unwrapped
 from scaleinv._checks import check_scale
+from scaleinv._curvature import sharpness
 from scaleinv._infer import infer_units
 from scaleinv._report import as_json, as_text
 from scaleinv._stepping import stepping_class
@@ -62,6 +63,7 @@ class Audit(Measurements):
         max_norm: as passed to ``audit``; NaN where it was not.
         clipped: whether the gradient is clipped: its norm is at max_norm or beyond.
         other_tensors: how many tensors the optimizers hold that the model does not have.
+        lr_sharpness: lr·λ_max(P⁻¹H) of the loss passed to ``audit``; NaN without one.
         mute: as passed to ``audit``, or as the project sets it.
         muted: the findings that ``mute`` takes away.
 
@@ -108,8 +110,8 @@ class Audit(Measurements):
         equilibrium: of each parameter where there are at most 20; else the median over the parameters of each block
         ("measured/h.0–11.attn.weight"), of those whose names differ only in numbers ("measured/layer*.*.conv*.weight"),
         or of each type of layer ("measured/Conv2d.weight"), the finest of these that has at most 20 names.  Besides:
-        gradient_norm, clipped, findings, faults, warnings, remarks, and the median_step and largest_step of all
-        trained parameters.  What is not known is left out.
+        gradient_norm, lr_sharpness, clipped, findings, faults, warnings, remarks, and the median_step and
+        largest_step of all trained parameters.  What is not known is left out.
         """
         return flat_numbers(self, self.findings)
 
@@ -213,6 +215,7 @@ def audit(  # noqa: PLR0913 (its options are its API)
     max_norm: float | None = None,
     scaler: Any = None,
     steps: Any = None,
+    loss: Callable[[], torch.Tensor] | None = None,
     mute: Collection[str] | None = None,
 ) -> Audit:
     """Show how large each parameter is and how far a step moves it, what decides that, and what is unusual.
@@ -229,6 +232,9 @@ def audit(  # noqa: PLR0913 (its options are its API)
         scaler: the ``GradScaler`` that scales the loss, or the factor: gradients that it has not unscaled yet are
             divided by it.  It is not known between ``scaler.update()`` and ``zero_grad()``.
         steps: how many steps the run has, or a scheduler that knows, to compare them with beta2's memory.
+        loss: a function without arguments that computes the loss with the model, for a line with lr·λ_max(P⁻¹H) beside
+            the optimizer's threshold (``sharpness``, which takes some 20 backward passes).  There has to be one
+            optimizer, of a class that ``sharpness`` takes.
         mute: findings that are known and meant, which are then counted, not shown: each as its kind; "kind:pattern",
             such as "much_decay:*.bias", for those whose parameters all match the pattern; "kind<size", such as
             "moves_unlike_the_rest<20", for those of a smaller ``Finding.size``; or "kind<size:pattern".  "*" is any
@@ -241,7 +247,8 @@ def audit(  # noqa: PLR0913 (its options are its API)
     Raises:
         TypeError: if an argument is not a module, optimizer, recorder, ``Units``, number or list of strings.
         ValueError: if a parameter that requires a gradient has no numbers, two optimizers hold the same one,
-            max_norm, scaler or steps is not positive and finite, or a kind in mute is not known.
+            max_norm, scaler or steps is not positive and finite, a kind in mute is not known, or ``sharpness`` refuses
+            the loss or the optimizer.
 
     Model, optimizer and random state stay as they are.  It copies one block of a tensor at a time, with its gradient
     and its state; a whole tensor for Adafactor and Muon, whose steps depend on all of it.  Where parameters are
@@ -275,7 +282,18 @@ def audit(  # noqa: PLR0913 (its options are its API)
         unregistered=unregistered(model, [*held.groups, *held.others]),
         not_frozen=not_frozen(model),
     )
-    return replace(audit_places(places, optimizers, units=units, context=context), mute=mute)
+    sharpest = {} if loss is None else _sharpness(model, loss, optimizers)
+    return replace(audit_places(places, optimizers, units=units, context=context), mute=mute, **sharpest)
+
+
+def _sharpness(
+    model: nn.Module, loss: Callable[[], torch.Tensor], optimizers: Sequence[torch.optim.Optimizer]
+) -> dict[str, Any]:
+    """The fields of an ``Audit`` that say how sharp the loss is."""
+    if len(optimizers) > 1:
+        raise ValueError(f"loss is for one optimizer, not {len(optimizers)}; pass each to scaleinv.sharpness by itself")
+    found = sharpness(model, loss, optimizers[0])
+    return {"lr_sharpness": found.lr_sharpness, "sharpness": found.line()}
 
 
 @dataclass(frozen=True)

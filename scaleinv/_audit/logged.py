@@ -23,7 +23,12 @@ def flat_numbers(audit: Measurements, findings: Sequence[Finding]) -> dict[str, 
             if known:
                 values[f"{column}/{name}"] = median(known)
     steps = [row.relative for row in audit.trained if math.isfinite(row.relative)]
-    values |= {"gradient_norm": audit.gradient_norm, "clipped": audit.clipped, "findings": len(findings)}
+    values |= {
+        "gradient_norm": audit.gradient_norm,
+        "lr_sharpness": audit.lr_sharpness,
+        "clipped": audit.clipped,
+        "findings": len(findings),
+    }
     values |= {f"{each.word}s": sum(finding.severity == each for finding in findings) for each in Severity}
     values |= {"median_step": median(steps), "largest_step": max(steps)} if steps else {}
     return {key: float(value) for key, value in values.items() if math.isfinite(value)}

@@ -26,6 +26,8 @@ class Measurements:
         loss_scale: the factor by which a loss scaler has yet to divide the gradients; the numbers are without it.
         scale: the factor of the loss scaler, whether or not it is still in the gradients.
         run_steps: how many steps the run has; NaN where that is not known.
+        lr_sharpness: lr·λ_max(P⁻¹H) of the loss passed to ``audit``; NaN without one.
+        sharpness: the same with its error and its share of the optimizer's threshold, in a line; empty without one.
     """
 
     rows: Sequence[Row]
@@ -39,6 +41,8 @@ class Measurements:
     loss_scale: float = 1.0
     scale: float = 1.0
     run_steps: float = math.nan
+    lr_sharpness: float = math.nan
+    sharpness: str = ""
 
     @property
     def clipped(self) -> bool:

@@ -27,7 +27,7 @@ _WRAPPED = "white-space:normal;overflow-wrap:anywhere;min-width:11em"  # long na
 def as_html(audit: Measurements, findings: Sequence[Finding]) -> str:
     """The report as HTML."""
     contents = Contents(audit, findings)
-    parts = [f"<p>{escape(contents.headline)}</p>"]
+    parts = [f"<p>{escape(line)}</p>" for line in (contents.headline, audit.sharpness) if line]
     if findings:
         parts.append(f'<ol style="padding-left:1.6em">{"".join(map(finding_item, findings))}</ol>')
     if any(row.relative > 0 for row in audit.rows):

@@ -21,6 +21,7 @@ def audit_report(audit: Measurements, findings: Sequence[Finding], *, folded: bo
     """The report, for ``rich.print`` or a ``rich`` console of any width."""
     contents = Contents(audit, findings, folded)
     parts: list[RenderableType] = [Text(contents.headline)]
+    parts += [Text(audit.sharpness)] if audit.sharpness else []
     for number, finding in enumerate(findings, 1):
         parts += finding_lines(number, finding)
     styles = [COLOURS[severity] if (severity := contents.severity(fold)) else "" for fold in contents.folds]
