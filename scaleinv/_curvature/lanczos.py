@@ -27,9 +27,9 @@ def largest_eigenvalue(multiply: Callable[[Tensor], Tensor], start: Tensor, accu
 
     The symmetric matrix S is seen in the orthonormal basis Q that ``start``, S·start, S²·start, … span:
     S·Q = Q·B + r·eᵀ.  Of the symmetric part of B, let θ be the largest eigenvalue and y its unit vector.  Then Q·y
-    has the residual ‖S·Q·y − θ·Q·y‖ = √(‖B·y − θ·y‖² + (‖r‖·yₘ)²), and an eigenvalue of S lies within that of θ
-    (Parlett (1998), "The Symmetric Eigenvalue Problem", theorem 4.5.1).  B is computed whole, so that products that
-    are not those of a symmetric matrix, by rounding or otherwise, enlarge the residual.
+    has the residual ‖S·Q·y − θ·Q·y‖ = √(‖B·y − θ·y‖² + (‖r‖·yₘ)²), and an eigenvalue of S lies within that of θ: S − θ
+    multiplies each part of a unit vector by λ − θ, of an eigenvalue λ.  B is computed whole, so that products that are
+    not those of a symmetric matrix, by rounding or otherwise, enlarge the residual.
 
     Args:
         multiply: function(vector) → S·vector.

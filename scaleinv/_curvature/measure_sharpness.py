@@ -37,7 +37,8 @@ def sharpness(
         model: an ``nn.Module``.
         loss: a function without arguments that computes the loss with the model, as before ``backward()``.
         optimizer: SGD, RMSprop, Adagrad, Adam, AdamW or Adamax of ``torch.optim``.  The Hessian is that of the
-            parameters that it trains.  Without one, it is that of all trainable parameters, and P is 1.
+            parameters that it trains and that the loss depends on.  Without one, all trainable parameters count, and
+            P is 1.
         accuracy: share of the value at which the error is small enough.
         products: Hessian-vector products at most; after them, the error may be larger than ``accuracy``.
 
@@ -69,9 +70,10 @@ def sharpness(
     checked({"accuracy": POSITIVE}, accuracy=accuracy)
     products = check_count("products", products)
     parameters = _parameters(model, optimizer)
-    preconditioner = _identity(parameters) if optimizer is None else preconditioner_of(optimizer, parameters)
     with undisturbed(model, list(model.parameters())):
         hessian = HessianProducts(parameters, loss)
+        parameters = hessian.parameters
+        preconditioner = _identity(parameters) if optimizer is None else preconditioner_of(optimizer, parameters)
         start = _start(parameters)
         found = largest_eigenvalue(lambda v: _multiplied(hessian, preconditioner, v), start, accuracy, products)
     found = found.times(preconditioner.scale)

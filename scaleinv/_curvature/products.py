@@ -14,24 +14,29 @@ from scaleinv._random_state import RandomState
 
 
 class HessianProducts:
-    """v ↦ H·v for the parameters of a model, each as one long vector.
+    """v ↦ H·v for those of the parameters on which the loss depends, each as one long vector.
 
     The loss is computed once, so that random numbers that it draws, as those of dropout, are the same in all products.
 
     Attributes:
         loss: its value.
+        parameters: those on which it depends.
     """
 
     def __init__(self, parameters: Sequence[nn.Parameter], loss: Callable[[], Tensor]) -> None:
-        self._parameters = list(parameters)
-        self._sizes = [p.numel() for p in self._parameters]
         value = _checked_loss(loss)
         self.loss = float(value.detach())
-        self._gradients = self._differentiated(value, create_graph=True)
+        self.parameters = list(parameters)
+        gradients = self._differentiated(value, create_graph=True)
+        used = [(p, g) for p, g in zip(parameters, gradients, strict=True) if g is not None]
+        if not used:
+            raise ValueError("loss does not depend on the parameters that are trained; compute it with the model")
+        self.parameters, self._gradients = [p for p, _ in used], [g for _, g in used]
+        self._sizes = [p.numel() for p in self.parameters]
 
     def __call__(self, vectors: Sequence[Tensor]) -> list[Tensor]:
         """H·v as a list of tensors, for one tensor v of each parameter's shape."""
-        pairs = [(g, v) for g, v in zip(self._gradients, vectors, strict=True) if g is not None and g.requires_grad]
+        pairs = [(g, v) for g, v in zip(self._gradients, vectors, strict=True) if g.requires_grad]
         if not pairs:
             return [torch.zeros_like(v) for v in vectors]
         outputs, weights = zip(*pairs, strict=True)
@@ -41,11 +46,11 @@ class HessianProducts:
     def split(self, vector: Tensor) -> list[Tensor]:
         """A long vector as tensors of the parameters' shapes and dtypes."""
         pieces = vector.split(self._sizes)
-        return [piece.view(p.shape).to(p.dtype) for piece, p in zip(pieces, self._parameters, strict=True)]
+        return [piece.view(p.shape).to(p.dtype) for piece, p in zip(pieces, self.parameters, strict=True)]
 
     def _differentiated(self, outputs: Any, **options: Any) -> tuple[Tensor | None, ...]:
         try:
-            return torch.autograd.grad(outputs, self._parameters, allow_unused=True, **options)
+            return torch.autograd.grad(outputs, self.parameters, allow_unused=True, **options)
         except (RuntimeError, NotImplementedError) as error:
             first_line = (str(error).splitlines() or [""])[0]
             raise ValueError(

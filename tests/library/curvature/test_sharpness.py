@@ -279,6 +279,18 @@ def test_only_what_the_optimizer_trains_counts(net):
     assert sharpness(unused, loss, accuracy=1e-6).value == pytest.approx(last, rel=1e-3)
 
 
+def test_what_the_loss_does_not_use_is_left_out_whatever_the_optimizer_knows_of_it(net):
+    loss = loss_of(net)
+    both = nn.ModuleList([net, nn.Linear(3, 3)])
+    optimizer = stepped(both, loss, optim.Adam, lr=0.01)
+    assert not optimizer.state[both[1].weight]
+    only = optim.Adam(net.parameters(), lr=0.01)
+    only.state.update({p: optimizer.state[p] for p in net.parameters()})
+    assert sharpness(both, loss, optimizer) == sharpness(net, loss, only)
+    with pytest.raises(ValueError, match="parameters that are trained"):
+        sharpness(both, loss, optim.SGD(both[1].parameters()))
+
+
 def test_a_linear_loss_has_no_curvature_and_a_concave_one_a_negative_value():
     p = nn.Parameter(torch.ones(3))
     assert sharpness(nn.ParameterList([p]), lambda: p.sum()).value == 0
