@@ -40,27 +40,29 @@ def parameter_slots(module: nn.Module) -> dict[str, Slot]:
     """
     if not isinstance(module, nn.Module):
         raise TypeError(f"module={module!r} is not a torch.nn.Module")
-    if any(isinstance(each, torch.jit.ScriptModule) for each in module.modules()):
-        raise ValueError("module: a script reads parameters past a scale; scale the module that it was made from")
-    names: dict[nn.Parameter, list[str]] = {}
-    for name, parameter in module.named_parameters(remove_duplicate=False):
-        names.setdefault(parameter, []).append(name)
-    slots = [_slot(module, parameter, tuple(of_one)) for parameter, of_one in names.items()]
-    in_order = {name: slot for slot in slots for name in slot.names}
-    return {name: in_order[name] for name, _ in module.named_parameters(remove_duplicate=False)}
+    places: dict[nn.Parameter, dict[str, Place]] = {}
+    of_name: dict[str, nn.Parameter] = {}
+    for path, submodule in module.named_modules(remove_duplicate=False):
+        if isinstance(submodule, torch.jit.ScriptModule):
+            raise ValueError("module: a script reads parameters past a scale; scale the module that it was made from")
+        for attribute, parameter in submodule._parameters.items():
+            if parameter is not None:
+                name = f"{path}.{attribute}" if path else attribute
+                of_name[name] = parameter
+                places.setdefault(parameter, {})[name] = submodule, attribute
+    slots = {parameter: _slot(parameter, of_one) for parameter, of_one in places.items()}
+    return {name: slots[parameter] for name, parameter in of_name.items()}
 
 
-def _slot(module: nn.Module, parameter: nn.Parameter, names: tuple[str, ...]) -> Slot:
-    paths = [name.rpartition(".") for name in names]
-    places = tuple((module.get_submodule(path), attribute) for path, _, attribute in paths)
-    weights = [scale_at(place) for place in places]
-    if len(set(weights)) > 1:
-        stored = ", ".join(f"{name!r} {weight:g} times" for name, weight in zip(names, weights, strict=True))
+def _slot(parameter: nn.Parameter, places: dict[str, Place]) -> Slot:
+    weights = {name: scale_at(place) for name, place in places.items()}
+    if len(set(weights.values())) > 1:
+        stored = ", ".join(f"{name!r} {weight:g} times" for name, weight in weights.items())
         raise ValueError(
             f"a tied parameter is stored in different scales under its names, {stored} as large; it was tied after it "
             "had been scaled. Tie first, then scale"
         )
-    return Slot(parameter, names, places, weights[0])
+    return Slot(parameter, tuple(places), tuple(places.values()), next(iter(weights.values())))
 
 
 def kept_elsewhere(module: nn.Module, parameters: Collection[nn.Parameter]) -> dict[nn.Parameter, str]:
