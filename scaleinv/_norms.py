@@ -5,13 +5,15 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from scaleinv._float64 import finest
+
 
 def norms_of(tensors: Sequence[Tensor]) -> Tensor:
     """‖t‖ of each, for tensors of one device and dtype."""
     tensors = [torch.view_as_real(t) if t.is_complex() else t for t in tensors]
     device, dtype = tensors[0].device, tensors[0].dtype
     if device.type != "cpu":
-        return torch.stack(torch._foreach_norm(tensors, dtype=torch.float32 if device.type == "mps" else torch.float64))
+        return torch.stack(torch._foreach_norm(tensors, dtype=finest(device)))
     norms = _norms_by_rows(tensors, torch.float64 if dtype == torch.float64 else torch.float32)
     extreme = [i for i, norm in enumerate(norms.tolist()) if not 1e-13 < norm < 1e15]
     if extreme and dtype != torch.float64:  # their squares may be out of the range of float32

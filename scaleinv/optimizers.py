@@ -27,6 +27,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from scaleinv._float64 import finest
 from scaleinv._rule import (
     Buffer,
     Hyperparameters,
@@ -288,7 +289,7 @@ def nadam_scalars(t: int, h: Hyperparameters) -> dict[str, Any]:
 
 
 def one(w: Tensor, h: Hyperparameters) -> Tensor:
-    return torch.ones((), dtype=torch.float64, device=w.device)
+    return torch.ones((), dtype=finest(w.device), device=w.device)
 
 
 @rule(nadam_scalars, exp_avg=zeros, exp_avg_sq=zeros, mu_product=Buffer(one, scalar=True))

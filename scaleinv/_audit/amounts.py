@@ -11,9 +11,11 @@ from typing import NamedTuple
 import torch
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
+from scaleinv._float64 import finest, in_float64
 from scaleinv._norms import norms_of, stored_entries
 
-BLOCK = 1 << 18  # coordinates per block: a block and its copies stay in the cache
+BLOCK = 1 << 18  # coordinates per block on a CPU: a block and its copies stay in the cache
+BLOCK_OF_GPU = 1 << 24  # for each block the program waits for a GPU
 
 
 class Size(NamedTuple):
@@ -77,7 +79,7 @@ def rms_below(tensor: torch.Tensor, threshold: float, power: int) -> float:
     square = number = 0.0
     for block in blocks(as_real(stored_entries(local(tensor)))):
         magnitudes = block.abs()
-        small = magnitudes[(magnitudes > 0) & (magnitudes < threshold)].double()
+        small = in_float64(magnitudes[(magnitudes > 0) & (magnitudes < threshold)])
         square += float((small if power == 2 else small.square()).sum())
         number += small.numel()
     square, number = total([square, number], tensor)
@@ -94,7 +96,8 @@ def as_real(tensor: torch.Tensor) -> torch.Tensor:
 
 def blocks(tensor: torch.Tensor) -> tuple[torch.Tensor, ...]:
     """Its coordinates in order, in vectors of at most ``BLOCK``; views where it is contiguous."""
-    return tensor.reshape(-1).split(BLOCK) if tensor.numel() else ()
+    size = BLOCK if tensor.device.type == "cpu" else BLOCK_OF_GPU
+    return tensor.reshape(-1).split(size) if tensor.numel() else ()
 
 
 def is_sharded(tensor: torch.Tensor) -> bool:
@@ -123,5 +126,5 @@ def total(values: Sequence[float], tensor: torch.Tensor) -> Sequence[float]:
     assert isinstance(tensor, DTensor)
     places = [Replicate() if p.is_replicate() or p.is_partial() else Partial("sum") for p in tensor.placements]
     device = tensor.to_local().device
-    exact = torch.tensor(values, dtype=torch.float32 if device.type == "mps" else torch.float64, device=device)
+    exact = torch.tensor(values, dtype=finest(device), device=device)
     return DTensor.from_local(exact, tensor.device_mesh, places, run_check=False).full_tensor().tolist()

@@ -7,6 +7,7 @@ import torch
 from scaleinv._audit.amounts import blocks, is_sharded, local, total
 from scaleinv._audit.measured_step import trial_of, trial_tensors
 from scaleinv._audit.training import Trained
+from scaleinv._float64 import in_float64
 from scaleinv.known_optimizers import KNOWN
 
 _WIDER = {torch.bfloat16: torch.float32, torch.float16: torch.float32, torch.float32: torch.float64}
@@ -41,13 +42,18 @@ def _can_be_tried(trained: Trained) -> bool:
 def _counted_by_trial(trained: Trained) -> tuple[float, float]:
     """How many coordinates stay as they are, and how many of all a wider format moves."""
     kept = meant = 0.0
-    trial, wider = trial_of(trained), _WIDER[trained.parameter.dtype]
+    trial = trial_of(trained)
     for p, g, state in trial_tensors(trained):
-        wide = {k: v.to(wider) if _is_buffer(v) else v for k, v in state.items()}
-        moves = trial.after(p.to(wider), g.to(wider), wide) != p.to(wider)
-        kept += float((moves & (trial.after(p, g, state) == p)).sum())
+        wide = {k: _widened(v) if _is_buffer(v) else v for k, v in state.items()}
+        moves = trial.after(_widened(p), _widened(g), wide) != _widened(p)
+        kept += float((moves & (trial.after(p, g, state) == p).to(moves.device)).sum())
         meant += float(moves.sum())
     return kept, meant
+
+
+def _widened(tensor: torch.Tensor) -> torch.Tensor:
+    wider = _WIDER[tensor.dtype]
+    return in_float64(tensor) if wider == torch.float64 else tensor.to(wider)
 
 
 def _is_buffer(value: object) -> bool:
@@ -58,8 +64,8 @@ def _counted(parameter: torch.Tensor, change: float) -> tuple[float, float]:
     """The same for a step of this size, up or down."""
     kept = meant = 0.0
     for block in blocks(local(parameter.detach())):
-        wide = block.to(_WIDER[block.dtype])
-        up, down = ((wide + step).to(block.dtype) == block for step in (change, -change))
+        wide, same = _widened(block), block.to(_widened(block).device)
+        up, down = ((wide + step).to(block.dtype) == same for step in (change, -change))
         kept += (float(up.sum()) + float(down.sum())) / 2
         meant += block.numel()
     return kept, meant
@@ -70,9 +76,9 @@ def decays_by(parameter: torch.Tensor, rate: float) -> tuple[float, float]:
     square = kept = nonzero = 0.0
     with torch.no_grad():
         for block in blocks(local(parameter.detach())):
-            change = (block * (1 - rate)).double() - block.double()
+            change = in_float64(block * (1 - rate)) - in_float64(block)
             square += float(change.square().sum())
             nonzero += float((block != 0).sum())
-            kept += float(((change == 0) & (block != 0)).sum())
+            kept += float(((change == 0) & (block != 0).to(change.device)).sum())
     square, kept, nonzero = total([square, kept, nonzero], parameter)
     return math.sqrt(square / max(parameter.numel(), 1)), kept / nonzero if nonzero else 0.0

@@ -18,6 +18,7 @@ from torch import nn
 from torch.optim import optimizer as torch_optimizer
 
 from scaleinv._audit.amounts import blocks, is_sharded, square_of
+from scaleinv._float64 import in_float64
 from scaleinv._random_state import kept_random_state
 
 LARGEST = 1 << 29  # bytes of parameters, gradients and state up to which they are copied at once
@@ -98,7 +99,7 @@ def _step(optimizer: torch.optim.Optimizer) -> None:
 
 def _change(before: torch.Tensor, after: torch.Tensor) -> float:
     pairs = zip(blocks(after.detach()), blocks(before.detach()), strict=True)
-    square = sum(square_of(a.double() - b.double()) for a, b in pairs)
+    square = sum(square_of(in_float64(a) - in_float64(b)) for a, b in pairs)
     return math.sqrt(square / max(before.numel(), 1)) if square < math.inf else math.inf
 
 

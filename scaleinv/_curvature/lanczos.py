@@ -48,14 +48,14 @@ def largest_eigenvalue(multiply: Callable[[Tensor], Tensor], start: Tensor, accu
     size, most = len(start), min(most, len(start))
     basis = start.new_empty(min(16, most), size)
     basis[0] = start / torch.linalg.vector_norm(start)
-    matrix = torch.zeros(most, most, dtype=torch.float64)
+    matrix = torch.zeros(most, most, dtype=torch.float64, device="cpu")
     for count in range(1, most + 1):
         vector = multiply(basis[count - 1])
         known = basis[:count]
         for _ in range(2):  # once leaves as much of the basis in the vector as rounding makes of its norm
             parts = known @ vector
             vector = vector - parts @ known
-            matrix[:count, count - 1] += parts.double().cpu()
+            matrix[:count, count - 1] += parts.cpu().double()
         rest = float(torch.linalg.vector_norm(vector))
         found = _largest(matrix[:count, :count], rest if count < size else 0.0)
         enough = count >= _FEWEST and found.error <= accuracy * abs(found.value)

@@ -137,7 +137,7 @@ def _start(parameters: Sequence[nn.Parameter]) -> Tensor:
     dtype = torch.float64 if any(p.dtype == torch.float64 for p in parameters) else torch.float32
     generator = torch.Generator().manual_seed(0)
     size = sum(p.numel() for p in parameters)
-    return torch.randn(size, generator=generator, dtype=dtype).to(parameters[0].device)
+    return torch.randn(size, generator=generator, dtype=dtype, device="cpu").to(parameters[0].device)
 
 
 def _multiplied(hessian: HessianProducts, preconditioner: Preconditioner, vector: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from scaleinv._float64 import finest
 from scaleinv._rule.arguments import check_grads, check_params, check_state, checked_hyperparameters, members_of
 from scaleinv._rule.base import Body, Buffer, Check, Hyperparameters, P, State, StepScalars, Tensors
 
@@ -185,7 +186,8 @@ class Optimizer:
     def _each_member(self, function: Callable[..., Any], h: Hyperparameters, *tensors: Any) -> Any:
         """function(h, *tensors) on the tensors' device; for an ensemble, of each member, stacked."""
         device = tensors[0].device
-        h = {name: _map(lambda x: x if isinstance(x, bool) else x.to(device), value) for name, value in h.items()}
+        dtype = finest(device)
+        h = {name: _map(lambda x: x if isinstance(x, bool) else x.to(device, dtype), v) for name, v in h.items()}
         if self.members is not None:
             axes = {name: _map(_member_axis, value) for name, value in h.items()}
             function = torch.func.vmap(function, in_dims=(axes, *(0 for _ in tensors)))

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from scaleinv._float64 import finest
 from scaleinv._random_state import kept_random_state
 
 Batch = tuple[Tensor, Tensor]  # inputs, targets
@@ -62,4 +63,4 @@ def _is_pair(pair: Any) -> bool:
 
 
 def _on_device(x: Tensor) -> Tensor:
-    return x.cpu() if x.device.type == "mps" else x
+    return x if finest(x.device) == torch.float64 else x.cpu()

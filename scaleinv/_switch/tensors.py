@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 
+from scaleinv._float64 import in_float64
 from scaleinv._norms import norms_of, stored_entries
 from scaleinv.known_optimizers import StepContext, known_of
 
@@ -22,7 +23,7 @@ def _rms_of_past_gradients(optimizer: torch.optim.Optimizer, group: dict[str, An
     for scale in known_of(type(optimizer), group).gradient_scales:
         if scale.buffer in state and scale.bias_corrected and "betas" in group and "step" in state:
             known = 1 - float(group["betas"][1]) ** float(state["step"])
-            mean = state[scale.buffer].mean(dtype=torch.float64).item()
+            mean = in_float64(state[scale.buffer]).mean().item()
             return math.sqrt(mean / known) if known else math.nan
     return math.nan
 

@@ -117,9 +117,9 @@ class Trial:
         """RMS(ΔW·x) of a few steps on g = δ·xᵀ, where x and W have the RMS 1."""
         generator = torch.Generator().manual_seed(0)
         kernel = math.prod(at.kernel)
-        x = torch.randint(0, 2, (at.inputs * kernel,), generator=generator) * 2.0 - 1
-        delta = torch.randint(0, 2, (at.outputs,), generator=generator) * 2.0 - 1
-        start = w * torch.randn(at.outputs, at.inputs * kernel, generator=generator)
+        x = torch.randint(0, 2, (at.inputs * kernel,), generator=generator, device="cpu") * 2.0 - 1
+        delta = torch.randint(0, 2, (at.outputs,), generator=generator, device="cpu") * 2.0 - 1
+        start = w * torch.randn(at.outputs, at.inputs * kernel, generator=generator, device="cpu")
         with isolated():
             try:
                 parameter = torch.nn.Parameter(_stored(start, at))

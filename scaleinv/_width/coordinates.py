@@ -16,6 +16,8 @@ from torch.optim import Optimizer
 from tqdm import tqdm
 
 from scaleinv._checks import check_count
+from scaleinv._float64 import in_float64
+from scaleinv._random_state import kept_random_state
 from scaleinv._report import as_text
 from scaleinv._width.coordinate_picture import plot_check
 from scaleinv._width.coordinate_report import LEVEL, check_report, page_of, sentence
@@ -149,7 +151,7 @@ def coordinate_check(
         raise ValueError(f"widths={at}, seeds={seeds}: give three widths or more, and two seeds or more")
     with_seed = "seed" in inspect.signature(make).parameters
     rows = []
-    with torch.random.fork_rng():
+    with kept_random_state():
         for n in tqdm(at, desc="coordinate_check", unit=" widths", delay=1, leave=False, disable=None):
             for seed in seeds:
                 torch.manual_seed(seed)
@@ -224,13 +226,13 @@ def _outputs(model: nn.Module, loss: Callable[[], Tensor]) -> tuple[Tensor, dict
 @contextmanager
 def _same_noise() -> Iterator[None]:
     """The same random numbers, as for dropout, in each pass."""
-    with torch.random.fork_rng():
+    with kept_random_state():
         torch.manual_seed(0)
         yield
 
 
 def _rms(tensors: list[Tensor]) -> float:
-    squares = sum(each.double().square().sum().item() for each in tensors)
+    squares = sum(in_float64(each).square().sum().item() for each in tensors)
     return (squares / max(1, sum(each.numel() for each in tensors))) ** 0.5
 
 

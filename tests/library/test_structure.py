@@ -13,7 +13,7 @@ PACKAGE = ROOT / "scaleinv"
 
 # The rooms, lowest first: each imports only from rooms before it.  A room is a wing (a private package), or a module.
 ROOMS = """
-    _version _checks _entries _norms _threads _report _kinds _leaves _random_state
+    _version _checks _entries _float64 _norms _threads _report _kinds _leaves _random_state
     units laws measure changes curves _rule optimizers known_optimizers _stepping _hyperparameters
     _convert _reparam reparam _recording recorder _infer _symmetry testing _switch _width _sweep _curvature _audit
     _gradients

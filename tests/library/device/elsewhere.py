@@ -31,6 +31,7 @@ MOVES = (aten._to_copy.default, aten.copy_.default)
 
 LIBRARY = torch.library.Library("aten", "IMPL")
 generators = {}  # address → a generator of the device
+without_float64 = False
 waits = []  # the operations for whose numbers the program has waited
 
 
@@ -129,6 +130,9 @@ def compute(operation, args, kwargs):
             result = operation(*here[0], **here[1])
     else:
         result = operation(*here[0], **here[1])
+    made = [x for x in pytree.tree_leaves(result) if torch.is_tensor(x)]
+    if without_float64 and is_there and any(x.dtype == torch.float64 for x in made):
+        raise TypeError(f"{operation}: {NAME} has no float64")
     known = {id(x.here if isinstance(x, There) else x): x for x in tensors}  # what an operation in place returns
     return pytree.tree_map_only(
         torch.Tensor, lambda x: known[id(x)] if id(x) in known else There(x) if is_there else x, result

@@ -8,6 +8,7 @@ import scaleinv
 from scaleinv import laws, optimizers
 from scaleinv.book import data
 from scaleinv.book.models import mlp
+from tests.library.device.test_reports import checked_widths, sharpness_on
 from tests.library.device.training import batches, step, trained
 
 CPU = torch.device("cpu")
@@ -96,3 +97,8 @@ def test_a_sweep_trains_where_its_batches_are_made(device, optimizer):
     losses = scaleinv.sweep(mlp, optimizer, batches_of, {"lr": [0.001, 0.01]}, progress=False).losses
     assert set(made) == {device.type}
     assert losses.notnull().all()
+
+
+def test_sharpness_and_widths_are_measured(device):
+    assert sharpness_on(device) == pytest.approx(sharpness_on(CPU), rel=1e-2)
+    assert len(checked_widths(CPU)) == len(checked_widths(device)) > 0

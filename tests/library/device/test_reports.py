@@ -9,6 +9,7 @@ from torch.nn.functional import cross_entropy
 
 import scaleinv
 from scaleinv._gradients.rehearsal import _multiplies_in_tf32
+from scaleinv.book.models import mlp
 from tests.library.device.training import KINDS, batches, network, optimizer_of, step, trained
 
 CPU = torch.device("cpu")
@@ -142,6 +143,32 @@ def test_random_numbers_of_the_device_are_the_same_in_both_steps_and_put_back(de
     result = scaleinv.compare_gradients(drop, lambda: drop(), model)
     assert result.kind == "equal"
     assert torch.equal(torch.rand(3, device=device), expected)
+
+
+def sharpness_on(place):
+    model, optimizer = trained(place)
+    inputs, labels = batches(place, 1)[0]
+    return scaleinv.sharpness(model, lambda: cross_entropy(model(inputs), labels), optimizer).value
+
+
+def test_sharpness_is_that_of_the_cpu(device):
+    assert sharpness_on(device) == pytest.approx(sharpness_on(CPU), rel=1e-2)
+
+
+def checked_widths(place):
+    (inputs, labels), *_ = batches(place, 1)
+
+    def make(n, seed):
+        model = mlp(n, seed=seed).to(place)
+        optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+        return model, optimizer, lambda: cross_entropy(model(inputs), labels)
+
+    return scaleinv.coordinate_check(make, [8, 16, 32], seeds=range(2)).frame()
+
+
+def test_widths_are_compared_as_on_the_cpu(device):
+    one, other = checked_widths(device), checked_widths(CPU)
+    assert one["slope"].tolist() == pytest.approx(other["slope"].tolist(), abs=0.02)
 
 
 @pytest.mark.parametrize("precision", ["tf32", "ieee"])
