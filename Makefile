@@ -8,7 +8,7 @@ OLDEST := .venv-oldest
 OLDEST_TORCH ?= $(call lower_bound,torch)
 lower_bound = $(shell sed -n 's/^dependencies.*"$(1)>=\([^"]*\)".*/\1/p' pyproject.toml)
 
-.PHONY: book test test-library test-oldest lint browser-test pdf lab bench notebooks atlas zoo environment clean
+.PHONY: book test test-library test-oldest lint browser-test pdf lab bench device-check notebooks atlas zoo environment clean
 .DEFAULT_GOAL := book
 
 # The book's networks are small: a second thread gains nothing, and waits long for its turn on a busy machine.
@@ -88,6 +88,10 @@ atlas: environment
 # Audit the healthy and the faulty trainings of tests/library/zoo and store the result; two minutes.
 zoo: environment
 	@$(RUN) tools/zoo.py
+
+# Tests, chapters and benchmarks on this machine's GPU, or CPU; eight minutes at most.
+device-check: environment
+	@$(RUN) tools/device_check.py
 
 bench: environment
 	@$(RUN) -m pip install -qq --disable-pip-version-check -r benchmarks/requirements.txt
