@@ -22,7 +22,7 @@ LIVE = {
     "RMSprop": (torch.optim.RMSprop, {}),
     "Muon": (torch.optim.Muon, {}),
 }
-STEPS, LRS = 12, [1e-3, 3e-3, 1e-2]
+STEPS, LRS = 8, [1e-3, 1e-2]
 
 
 def start_of(device):
