@@ -12,14 +12,16 @@ from scaleinv._cli.outcome import Outcome
 from scaleinv._version import __version__
 
 DESCRIPTION = """\
-Measure an optimizer's units or symmetries, convert its settings after a change, audit a saved training, or compare two
-gradients.
+Measure an optimizer's units or symmetries, convert its settings after a change or to another width, audit a saved
+training, or compare two gradients.
 
 {prog} units torch.optim.AdamW --lr 1e-3 --betas 0.9,0.95
 {prog} units mypackage.MyOptimizer --lr 1e-3 --nesterov --expect lr=W --expect eps=L/W
 {prog} symmetry torch.optim.Muon --expect scales=tensor --expect rotations=rows,columns
 {prog} convert torch.optim.AdamW --lr 1e-3 --loss-times 8
 {prog} convert torch.optim.AdamW --lr 1e-3 --lora-alpha 16,64
+{prog} width mypackage:make_model --base 64 --width 512 --optimizer torch.optim.AdamW --lr 1e-3
+{prog} width mypackage:make_training --check 64,128,256 --fail
 {prog} audit MODEL.pt OPTIMIZER.pt --optimizer torch.optim.AdamW
 {prog} audit checkpoint-500 --optimizer torch.optim.AdamW --model mypackage:make_model
 {prog} gradients A.pt B.pt --optimizer torch.optim.AdamW
@@ -37,6 +39,9 @@ or, not exactly, another optimizer whose steps are as large under noise, with th
 
 Hyperparameters are numbers, tuples with commas, strings, or flags. The others have the optimizer's defaults.
 
+width calls a function of the width. For settings it returns the model; --lr and others are those at the base. For
+--check it returns the model, its optimizer, and a function that returns the loss on one batch.
+
 audit reads a file with model.state_dict() and one with optimizer.state_dict(), one file with both (Lightning's .ckpt,
 or your own), or a folder of the Trainer: tensors and plain data only. Findings that are meant are muted with --mute,
 or in the project's pyproject.toml, by kind, size and names of parameters:
@@ -52,6 +57,8 @@ USAGES = {
     "units": "{prog} units OPTIMIZER [--HYPERPARAMETER VALUE ...] [--expect NAME=UNIT ...]",
     "symmetry": "{prog} symmetry OPTIMIZER [--HYPERPARAMETER VALUE ...] [--expect NAME=VALUE ...] [--json]",
     "convert": "{prog} convert OPTIMIZER [--HYPERPARAMETER VALUE ...] --CHANGE VALUE",
+    "width": "{prog} width PACKAGE:FUNCTION (--base N --width N --optimizer OPTIMIZER [--HYPERPARAMETER VALUE ...] | "
+    "--check N,N,N) [OPTION ...]",
     "audit": "{prog} audit (MODEL.pt OPTIMIZER.pt | CHECKPOINT) --optimizer OPTIMIZER [OPTION ...]",
     "gradients": "{prog} gradients A.pt B.pt [OPTION ...]",
 }
@@ -59,6 +66,7 @@ HELP = {
     "units": "measure an optimizer's units",
     "symmetry": "measure which factors of the gradient its update does not see, and which rotations it follows",
     "convert": "convert an optimizer's settings after a change",
+    "width": "settings of each layer at another width, and a check whether they hold",
     "audit": "audit a saved training",
     "gradients": "compare two saved gradients",
 }
@@ -132,9 +140,24 @@ def _parser(prog: str) -> argparse.ArgumentParser:
         text = "exit with 1 if another one is measured; repeat it for each"
         commands[command].add_argument("--expect", metavar=what, action="append", default=[], help=text)
     commands["symmetry"].add_argument("--json", action="store_true", help="print one JSON document instead of a report")
+    _add_width_arguments(commands["width"])
     _add_audit_arguments(commands["audit"])
     _add_gradients_arguments(commands["gradients"])
     return parser
+
+
+def _add_width_arguments(width: argparse.ArgumentParser) -> None:
+    width.add_argument("factory", metavar="PACKAGE:FUNCTION", help="a function of the width that makes the model")
+    width.add_argument("--base", metavar="N", type=int, help="the width at which the settings were found")
+    width.add_argument("--width", metavar="N", type=int, help="the width to carry them to")
+    width.add_argument("--optimizer", metavar="OPTIMIZER", help="package.module.Name of its class")
+    width.add_argument("--start", default="", metavar="START", help="standard or μP, where the numbers do not tell")
+    text = "of a parameter that does not tell: input, hidden, output, vector or fixed; repeat it for each"
+    width.add_argument("--kind", metavar="NAME=KIND", action="append", default=[], help=text)
+    width.add_argument("--check", metavar="N,N,N", help="train at these widths and compare how far outputs move")
+    width.add_argument("--steps", metavar="N", type=int, default=3, help="of training, for --check")
+    width.add_argument("--json", action="store_true", help="print one JSON document instead of a report")
+    width.add_argument("--fail", action="store_true", help="exit with 1 unless --check finds every module level")
 
 
 def _add_audit_arguments(audit: argparse.ArgumentParser) -> None:
@@ -181,6 +204,10 @@ def _outcome(options: argparse.Namespace, words: Sequence[str], rest: Sequence[s
         from scaleinv._cli.audit_command import audit_outcome
 
         return audit_outcome(options, rest)
+    if options.command == "width":
+        from scaleinv._cli.width_command import width_outcome
+
+        return width_outcome(options, rest)
     if options.command == "gradients":
         from scaleinv._cli.gradients_command import gradients_outcome
 

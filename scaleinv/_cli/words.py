@@ -34,8 +34,8 @@ def parse_hyperparameters(words: Sequence[str]) -> dict[str, Any]:
     return hyperparameters
 
 
-def parse_expected(words: Sequence[str], example: str) -> dict[str, str]:
-    """Read ``lr=W`` and others, each the value of an option ``--expect``, as a dict.
+def parse_expected(words: Sequence[str], example: str, option: str = "--expect") -> dict[str, str]:
+    """Read ``lr=W`` and others, each the value of an option such as ``--expect``, as a dict.
 
     Raises:
         ValueError: if there is no ``=``, or a name is given twice.
@@ -49,9 +49,9 @@ def parse_expected(words: Sequence[str], example: str) -> dict[str, str]:
         name, equals, value = word.partition("=")
         name = name.strip().replace("-", "_")
         if not equals or not name:
-            raise ValueError(f"--expect {word!r} is not NAME=VALUE; give one as in --expect {example}")
+            raise ValueError(f"{option} {word!r} is not NAME=VALUE; give one as in {option} {example}")
         if name in expected:
-            raise ValueError(f"--expect {name} is given twice")
+            raise ValueError(f"{option} {name} is given twice")
         expected[name] = value.strip()
     return expected
 

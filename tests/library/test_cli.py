@@ -321,7 +321,7 @@ def test_help_has_an_example_that_works(command, capsys):
         assert ended.value.code == 0
         assert any(f"scaleinv {name} OPTIMIZER" in text for name in ("units", "symmetry", "convert"))
         examples = [line for line in text.splitlines() if line.startswith("scaleinv") and "torch" in line]
-        assert len(examples) == 7 and not [example for example in examples if example not in err]
+        assert len(examples) == 8 and not [example for example in examples if example not in err]
     for example in examples[:3]:  # the others read files
         assert command(example.removeprefix("scaleinv "))[0] == 0
 
