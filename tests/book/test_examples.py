@@ -110,13 +110,15 @@ def test_an_example_that_raises_raises():
 
 # Commands: `python -m scaleinv ...`, in a line of its own or in backquotes.
 
+WIDE = "tests.library.width.shared"
 COMMAND = re.compile(r"^    python -m scaleinv (.*)$|`python -m scaleinv ([^`]*)`", re.MULTILINE)
 
 
 def commands(text):
-    """The commands of a text, with files for MODEL.pt, A.pt and others, and a class for mypackage.MyOptimizer."""
+    """The commands of a text, with files for MODEL.pt, A.pt and others, and objects of ours for those of mypackage."""
     for match in COMMAND.finditer(text):
-        yield shlex.split((match[1] or match[2]).replace("mypackage.MyOptimizer", "torch.optim.AdamW"))
+        words = (match[1] or match[2]).replace("mypackage.MyOptimizer", "torch.optim.AdamW")
+        yield shlex.split(words.replace("mypackage:make_model", f"{WIDE}:mlp").replace("mypackage:", f"{WIDE}:"))
 
 
 def save_a_training():
@@ -135,7 +137,7 @@ def save_a_training():
 def test_the_commands_of_a_text_run(path, capsys):
     save_a_training()
     found = list(commands(path.read_text()))
-    assert {words[0] for words in found} == {"units", "symmetry", "convert", "audit", "gradients"}
+    assert {words[0] for words in found} == {"units", "symmetry", "convert", "width", "audit", "gradients"}
     for words in found:
         assert main(words) == 0 and capsys.readouterr().out, words
 

@@ -24,7 +24,7 @@ SABOTAGES = [
         ["9.20 mup", "9.20 one lr", "9.20 by layer", "9.20 Megatron", "9.20 nanochat", "9.21"],
         "every rule is that of mup, and its gains fall by n^1.5 more; two seeds, and a grid that has these best lr",
         {
-            "*RULES[rule]), partial": '*RULES["mup"]), partial',
+            "list(RULES.values())[int(rule)]": 'RULES["mup"]',
             "(float(n**e) for e in lr)": "(float(n ** (e - 1.5)) for e in lr)",
             "np.geomspace(2.5e-3, 0.16, 7)": "np.geomspace(5e-3, 1.28, 7)",
             "seeds=range(3), every": "seeds=range(2), every",

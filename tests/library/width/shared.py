@@ -14,6 +14,11 @@ def mlp(width, seed=0, *, head=0.5, bias=False):
     return model
 
 
+def make_training(width):
+    model, x, y = mlp(width), torch.ones(8, 64), torch.arange(8)
+    return model, optim.Adam(model.parameters()), lambda: nn.functional.cross_entropy(model(x), y)
+
+
 class Sign(optim.Optimizer):
     """Each entry moves by lr; the decay is independent of lr."""
 
