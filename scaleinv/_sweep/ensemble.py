@@ -5,7 +5,7 @@ import threading
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from numpy.typing import NDArray
@@ -90,30 +90,6 @@ _thread = threading.local()  # a thread's own ensemble, in whose memory it train
 _graphs: dict[tuple[str, int], GraphModule] = {}  # the last traced step, for all threads
 
 
-class _Start(NamedTuple):
-    """What a job starts from: its parameters, each member's own numbers, the tensors that a forward pass changes, those
-    that stay, and its rule with its state, if it has one."""
-
-    w: Tensor
-    own: dict[str, Tensor]
-    changed: dict[str, Tensor]
-    fixed: dict[str, Tensor]
-    rule: Optimizer | None = None
-    state: Memory = {}
-
-    @property
-    def trees(self) -> Memory:
-        """All of them, by their names in an ensemble's memory."""
-        h = self.rule.hyperparameters if self.rule else {}
-        return {
-            "w": self.w, "state": self.state, "own": self.own, "changed": self.changed, "fixed": self.fixed, "h": h
-        }  # fmt: skip
-
-    def at(self, t: int) -> Memory:
-        """What a rule takes at the step t."""
-        return self.rule.at(t) if self.rule else {}
-
-
 class Ensemble:
     """The memory of ``job.size`` members and the recorded step, for all jobs of this training and size.
 
@@ -131,8 +107,7 @@ class Ensemble:
         self.differ = any(name in job.points[0] for name in models.largest)
         self.live = Factory(job.training.optimizer) if is_live(job.training.optimizer) else None
         self.seed, self.batches = job.seed, make_batches(job.training.batches, job.seed)
-        start = self._start(job)
-        self.rule = start.rule
+        start, self.rule = self._start(job)
         self.memory = self._allocate(start, job.size)
         self.record = self._recording(job.size)
         results = {name: x for name, x in self.record.outputs.items() if name in self.memory}
@@ -142,25 +117,25 @@ class Ensemble:
     def nbytes_for(self, job: Job) -> int:
         """The bytes that training a job takes besides the batches: memory, and what it starts from, comes and goes."""
         comes_anew = [self.memory[name] for name in ("w", "state", "own", "changed", "fixed")]
-        from_start = sum(x.nbytes for x in _tensors(comes_anew))
+        from_start = _nbytes(comes_anew)
         with Allocated() as live:
             for optimizer in self._optimizers(job):
                 optimizer.step()
-        return self.record.nbytes + sum(x.nbytes for x in _tensors(self.memory)) + from_start + live.nbytes
+        return self.record.nbytes + _nbytes(self.memory) + from_start + live.nbytes
 
     def train(self, job: Job) -> NDArray[Any]:
         """The loss curves of the job's members."""
         if job.seed != self.seed:
             self.seed, self.batches = job.seed, make_batches(job.training.batches, job.seed)
-        memory, start, curve = self.memory, self._start(job), []
-        for name, tree in start.trees.items():
+        memory, (start, rule), curve = self.memory, self._start(job), []
+        for name, tree in start.items():
             _copy(_tensors(tree), _tensors(memory[name]))
         memory["total"].zero_()
         self.record.generator.manual_seed(job.seed)
         batch, at, optimizers = _tensors(memory["batch"]), _tensors(memory["at"]), self._optimizers(job)
         for t, pair in enumerate(self.batches, start=1):
             _copy(pair, batch)
-            _copy(_tensors(start.at(t)), at)
+            _copy(_tensors(_at(rule, t)), at)
             self.record()
             for optimizer in optimizers:
                 optimizer.step()
@@ -171,12 +146,12 @@ class Ensemble:
                 memory["total"].zero_()
         return torch.stack(curve, dim=1)[: len(job.points)].cpu().numpy()
 
-    def _allocate(self, start: _Start, size: int) -> Memory:
-        w = start.w
-        memory = start.trees | {
+    def _allocate(self, start: Memory, size: int) -> Memory:
+        w = start["w"]
+        memory = start | {
             "batch": self.batches[0],
             "total": torch.zeros(size, dtype=torch.promote_types(w.dtype, torch.float32), device=w.device),
-            "at": start.at(1),
+            "at": _at(self.rule, 1),
         }
         return pytree.tree_map_only(torch.Tensor, lambda x: _own(x, w.device), memory)
 
@@ -229,10 +204,8 @@ class Ensemble:
         scales = [(scale, own[name]) for name, scale in SCALES.items() if name in own]
         for scale, factor in scales:
             w = scale.read(w, factor)
-        if self.training.models.masked and self.live:
+        if self.training.models.masked:
             w = torch.where(own["mask"] > 0, w, 0.0)  # a live optimizer may leave NaN where there is nothing
-        elif self.training.models.masked:
-            w = w * own["mask"]
         tensors = {**self._unpacked(w), **fixed, **{name: x.clone() for name, x in changed.items()}}
         with Columns():
             value = self.training.loss_fn(functional_call(self.module, tensors, (x,)), y)
@@ -248,33 +221,44 @@ class Ensemble:
     def _unpacked(self, flat: Tensor) -> dict[str, Tensor]:
         return unpacked(flat, self.shapes)
 
-    def _start(self, job: Job) -> _Start:
-        points, names, room = self._points(job), self.training.models.parts, self.room
+    def _start(self, job: Job) -> tuple[Memory, Optimizer | None]:
+        """What a job starts from, by names in the memory, and its rule if it has one.
+
+        These are the members' parameters ``w`` and ``own`` numbers, the tensors that a forward pass has ``changed`` and
+        those that stay ``fixed``; of a rule its ``state`` and hyperparameters ``h``.
+        """
+        points, names = self._points(job), self.training.models.parts
         keywords = self._keywords(points)
         models = {values: self._made(job.seed, values) for values in dict.fromkeys(keywords)}
         w, own = self._stacked(models, keywords), {}
         if self.training.models.masked:  # 1 for what is a parameter and 0 for what is not
             ones = {values: pytree.tree_map(torch.ones_like, model) for values, model in models.items()}
             own["mask"] = self._stacked(ones, keywords)
-        inside = {values: {name: cornered(x, room[name]) for name, x in of.items()} for values, of in models.items()}
 
         def stack(name: str) -> Tensor:
-            return torch.stack([inside[values][name] for values in keywords]).to(w.device)
+            inside = {values: cornered(model[name], self.room[name]) for values, model in models.items()}
+            return torch.stack([inside[values] for values in keywords]).to(w.device)
 
-        changed = {name: stack(name) for name in names.changed}
-        others = [name for name in room if name not in (*names.trained, *names.changed)]
-        one = inside[keywords[0]]
-        fixed = {name: stack(name) if self.differ else one[name].to(w.device) for name in others}
+        others = [name for name in self.room if name not in (*names.trained, *names.changed)]
+        one = models[keywords[0]]
+        start = {
+            "w": w,
+            "own": own,
+            "changed": {name: stack(name) for name in names.changed},
+            "fixed": {name: stack(name) if self.differ else one[name].to(w.device) for name in others},
+            "state": {},
+            "h": {},
+        }
         for name, scale in SCALES.items():
             if name in points[0]:
                 own[name] = torch.tensor([point[name] for point in points], dtype=torch.float64).to(w)
                 scale.store(w, own[name])
         if self.live:
-            return _Start(w, own, changed, fixed)
+            return start, None
         rule = self.training.optimizer(**arguments_of(self.training.optimizer, points, job.points[0]))
         params = {"all": w} if rule.elementwise else vmap(self._unpacked)(w)
         state = {buffer: x for buffer, x in rule.init(params).items() if buffer != "step"}
-        return _Start(w, own, changed, fixed, rule, state)
+        return start | {"state": state, "h": rule.hyperparameters}, rule
 
     def _points(self, job: Job) -> list[Point]:
         """For each member, copies included, name → value."""
@@ -320,6 +304,15 @@ class Ensemble:
 
 def _tensors(tree: Any) -> list[Tensor]:
     return [x for x in pytree.tree_leaves(tree) if torch.is_tensor(x)]
+
+
+def _nbytes(tree: Any) -> int:
+    return sum(x.nbytes for x in _tensors(tree))
+
+
+def _at(rule: Optimizer | None, t: int) -> Memory:
+    """What a rule takes at the step t."""
+    return rule.at(t) if rule else {}
 
 
 def _copy(tensors: Iterable[Tensor], memory: Iterable[Tensor]) -> None:

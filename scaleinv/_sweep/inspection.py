@@ -121,14 +121,20 @@ def _try(label: str, model: nn.Module, loss_fn: LossFn, example: Batch, seed: in
     reached = [name for name, g in zip([name for name in own if name in wanted], grads, strict=True) if g is not None]
     if not reached:
         raise ValueError(f"{label} has no parameters to train, which require gradients and affect the loss")
-    with drawing_from(seed, example[0].device), torch.no_grad():
-        again = loss_fn(functional_call(model, {name: x.clone() for name, x in own.items()}, (example[0],)), example[1])
+    again = loss_of(model, loss_fn, example, seed)
     if not torch.allclose(again, value.detach(), rtol=1e-3):
         raise ValueError(
             f"{label} gives the loss {value.item()} and then, from the same parameters, buffers and random numbers, "
             f"{again.item()}; keep what it remembers in buffers"
         )
     return Parts(tuple(reached), tuple(changed), tuple(drawn.orders))
+
+
+def loss_of(model: nn.Module, loss_fn: LossFn, batch: Batch, seed: int) -> Tensor:
+    """A model's loss, in which only copies of its tensors change."""
+    copies = {name: x.detach().clone() for name, x in tensors_of(model).items()}
+    with drawing_from(seed, batch[0].device), torch.no_grad():
+        return loss_fn(functional_call(model, copies, (batch[0],)), batch[1])
 
 
 def _equal(a: Tensor, b: Tensor) -> bool:

@@ -57,9 +57,10 @@ def sweep(  # noqa: PLR0913
 
     Args:
         model: ``function(seed=..., **keywords)`` → nn.Module, which trains in the mode that it comes in.  Parameters
-            that are frozen, or that the loss does not depend on, stay.  Buffers, such as running means, belong to each
-            member.  Random numbers, as of dropout, are drawn as after ``torch.manual_seed(seed)``, once for all members
-            of a seed: like the same batches, that leaves to compare what the hyperparameters do.
+            that are frozen, or that the loss does not depend on, stay.  Each member has its own buffers, such as
+            running means.  Random numbers, as of dropout, are those of a single run on a CPU that starts with
+            ``torch.manual_seed(seed)``.  All members of a seed see the same ones, as they see the same batches, so
+            that only their own values make them differ.
         optimizer: a factory of ``scaleinv.optimizers``, such as ``optimizers.adam``; or a class such as
             ``torch.optim.Adam``, one of a third party, or a function: ``optimizer(params, **hyperparameters)``.  Flags
             may then be axes too.

@@ -11,12 +11,12 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 from torch import Tensor
-from torch.func import functional_call
 
 from scaleinv._sweep.ensemble import Training
 from scaleinv._sweep.grid import Grid
+from scaleinv._sweep.inspection import loss_of
 from scaleinv._sweep.jobs import Place, Result
-from scaleinv._sweep.sources import drawing_from, make_batches, make_model, tensors_of
+from scaleinv._sweep.sources import make_batches, make_model, tensors_of
 
 
 class Store(Protocol):
@@ -94,14 +94,10 @@ def digest_of(training: Training, grid: Grid, seeds: Sequence[int]) -> str:
 
 
 def _tensors_of(training: Training, seed: int) -> list[Tensor]:
-    model = make_model(training.model, seed, training.models.largest)
     batches = make_batches(training.batches, seed)
-    inputs, targets = batches[0]
-    tensors = {name: x.detach().to(inputs.device) for name, x in tensors_of(model).items()}
-    copies = {name: x.clone() for name, x in tensors.items()}
-    with drawing_from(seed, inputs.device), torch.no_grad():
-        first_loss = training.loss_fn(functional_call(model, copies, (inputs,)), targets)
-    return [*(x for batch in batches for x in batch), *tensors.values(), first_loss]
+    model = make_model(training.model, seed, training.models.largest).to(batches[0][0].device)
+    first_loss = loss_of(model, training.loss_fn, batches[0], seed)
+    return [*(x for batch in batches for x in batch), *tensors_of(model).values(), first_loss]
 
 
 def _name(function: Callable[..., Any]) -> str:
