@@ -292,7 +292,8 @@ def horizon(old: float, new: float) -> Change:
         λ → λ·old/new:   the memory 1/(lr·λ) stays the same share of the training;   β, eps and lr stay
 
     Wang & Aitchison (2024), arXiv 2405.13698: under AdamW w is an average of its updates over the last 1/(lr·λ) steps,
-    and the best length of this average is a share of the training.  SGD's λ follows in the same way.
+    and the best length of this average, in passes over the data, does not depend on how many data there are.  So this
+    is for a training that is longer because there are more data.  SGD's λ follows in the same way.
 
     Args:
         old: the length of the training before, in examples or steps.
@@ -312,9 +313,10 @@ def horizon(old: float, new: float) -> Change:
     reason = f"the training sees {_times_as_many(ratio)} examples, and weight decay remembers the same share of them"
     limits = (
         f"The length of a schedule, its warm-up included, is a time too: times {ratio:.4g}.",
-        "The best lr of a longer training is lower; this keeps lr: sweep below it.",
+        "More passes over the same data are no reason to change weight decay.",
+        "This keeps lr, but the best lr of a longer training is often lower: sweep.",
     )
-    return Change(reason, exact=ratio == 1, horizon=ratio, limits=limits if ratio > 1 else limits[:1])
+    return Change(reason, exact=ratio == 1, horizon=ratio, limits=limits)
 
 
 def start_times(factor: float) -> Change:

@@ -23,14 +23,50 @@ SABOTAGES = [
         },
     ),
     (
-        ["10.4", "10.5", "10.7 B = 128"],
+        ["10.4", "10.5", "10.6", "10.7 B = 128", "10.7 B = 256"],
         "settings are kept; two seeds",
-        {"new = converted(name, settings, b)": "new = settings", "batches, seeds=SEEDS": "batches, seeds=range(2)"},
+        {
+            "new = converted(name, settings, b)": "new = settings",
+            "batches, seeds=SEEDS": "batches, seeds=range(2)",
+            "(256,), seeds=range(3)": "(256,), seeds=range(2)",
+        },
     ),
     (
-        ["10.6"],
-        "lr is not four times as large; one seed",
-        {"fast, (256,), seeds=range(3)": "ADAM, (256,), seeds=range(2)"},
+        ["10.8 SGD", "10.8 Adam", "10.9 SGD", "10.9 best lr"],
+        "SGD's runs of 4 and 64 examples change places, Adam's and AdamW's of 16 and 64",
+        {
+            "results = {": """sgd_ends[4], sgd_ends[64] = sgd_ends[64], sgd_ends[4]
+ends[16], ends[64] = ends[64], ends[16]
+results = {"""
+        },
     ),
-    (["10.7 B = 256"], "lr is a quarter of what it was", {'SGD = {"lr": 0.04}': 'SGD = {"lr": 0.01}'}),
+    (
+        ["10.10"],
+        "β is converted where it was kept",
+        {'"Adam, β kept": kept,': '"Adam, β kept": {b: x.isel(weight_decay=0) for b, x in ends.items()},'},
+    ),
+    (
+        ["10.11 λ kept", "10.11 λ/4"],
+        "the training with λ kept is short, and the converted one has λ kept",
+        {
+            '"λ kept": (4 * LENGTH, SHORT)': '"λ kept": (LENGTH, SHORT)',
+            '"λ/4": (4 * LENGTH, LONG)': '"λ/4": (4 * LENGTH, SHORT)',
+        },
+    ),
+    (["10.12"], "lr is constant", {".update(lr=lr, weight_decay=decay)": ".update(lr=LR, weight_decay=decay)"}),
+    (
+        ["10.13"],
+        "the gradient is constant",
+        {"w.grad, before = torch.randn(20000, generator=noise)": "w.grad, before = torch.ones(20000)"},
+    ),
+    (
+        ["10.14"],
+        "labels are at random",
+        {
+            "train(model, optimizer, batches(20, batch)).weights": (
+                "train(model, optimizer, [(x, torch.randint(10, y.shape)) for x, y in batches(20, 1)]).weights"
+            )
+        },
+    ),
+    (["10.15"], "twice the length", {"changes.horizon(1, 4)": "changes.horizon(1, 2)"}),
 ]
