@@ -143,43 +143,35 @@ def tensors(tree):
     return [x for x in pytree.tree_leaves(tree) if torch.is_tensor(x)]
 
 
-class Graphed:
-    """Trains the members of a job by replaying one step, the live optimizer's too: as a CUDA graph, where there is one.
+def with_graph(ensemble, job):
+    """The ensemble's function ``train``, each step of which replays one graph, the live optimizer's step too."""
+    record, moved, optimizers = ensemble.record, ensemble.moved, ensemble._optimizers(job)
 
-    Args:
-        optimizer: a class of torch.optim whose step can be captured.
-    """
-
-    def __init__(self, optimizer):
-        options = {"capturable": True, "fused": True} if torch.cuda.is_available() else {}
-        self.ensemble, self.job = ensemble_of(partial(optimizer, **options))
-        self.optimizers = self.ensemble._optimizers(self.job)
-        self.replay = captured(self.step)
-
-    def step(self):
-        self.ensemble.record()
-        for optimizer in self.optimizers:
+    def step():
+        record()
+        for optimizer in optimizers:
             optimizer.step()
-        for here, new in [(here, new.clone()) for here, new in self.ensemble.moved]:
+        for here, new in [(here, new.clone()) for here, new in moved]:
             here.copy_(new)
 
-    @torch.no_grad()
-    def train(self):
-        """The loss curves of the members, (members, steps)."""
-        memory, curve = self.ensemble.memory, []
-        for name, tree in self.ensemble._start(self.job).trees.items():
-            for here, new in zip(tensors(memory[name]), tensors(tree), strict=True):
-                here.copy_(new)
-        for optimizer in self.optimizers:
-            for x in tensors([*optimizer.state.values()]):
-                x.zero_()
-        for batch in self.ensemble.batches:
-            memory["total"].zero_()
-            for here, new in zip(memory["batch"], batch, strict=True):
-                here.copy_(new)
-            self.replay()
-            curve.append(memory["total"].clone())
-        return torch.stack(curve, dim=1).cpu().numpy()
+    def from_the_start(job):
+        for x in tensors([[*optimizer.state.values()] for optimizer in optimizers]):
+            x.zero_()
+        return []
+
+    replay = captured(step)
+    ensemble.record, ensemble.moved, ensemble._optimizers = Replayed(replay, record.generator), [], from_the_start
+    return ensemble.train
+
+
+class Replayed:
+    """In place of a recording."""
+
+    def __init__(self, replay, generator):
+        self.replay, self.generator = replay, generator
+
+    def __call__(self):
+        self.replay()
 
 
 def captured(step):
@@ -203,8 +195,9 @@ def graph_rates():
     """Trainings per second of a job as the sweep trains it, and with each step as one CUDA graph."""
     ensemble, job = ensemble_of(torch.optim.Adam)
     plain, expected = seconds(partial(ensemble.train, job))
-    graphed = Graphed(torch.optim.Adam)
-    replayed, losses = seconds(graphed.train)
+    options = {"capturable": True, "fused": True} if torch.cuda.is_available() else {}
+    ensemble, job = ensemble_of(partial(torch.optim.Adam, **options))
+    replayed, losses = seconds(partial(with_graph(ensemble, job), job))
     size = len(job.points)
     return {
         "captured": torch.cuda.is_available(),
