@@ -64,6 +64,7 @@ class Audit(Measurements):
         clipped: whether the gradient is clipped: its norm is at max_norm or beyond.
         other_tensors: how many tensors the optimizers hold that the model does not have.
         lr_sharpness: lr·λ_max(P⁻¹H) of the loss passed to ``audit``; NaN without one.
+        sharpness: the line of the report about it.
         mute: as passed to ``audit``, or as the project sets it.
         muted: the findings that ``mute`` takes away.
 

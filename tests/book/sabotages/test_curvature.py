@@ -6,6 +6,8 @@ from tests.book.sabotage import (  # noqa: F401
     test_every_claim_has_a_sabotage,
 )
 
+FEWER = {"range(1, 601)": "range(1, 301)", "if step > 300 and": "if step > 150 and"}  # steps, for time
+
 SABOTAGES = [
     (
         ["11.1"],
@@ -87,12 +89,12 @@ SABOTAGES = [
     (
         ["11.11 share of the threshold"],
         "batches of 2 throughout",
-        {"torch.randint(100, (size,)": "torch.randint(100, (2,)"},
+        {"torch.randint(100, (size,)": "torch.randint(100, (2,)"} | FEWER,
     ),
     (
         ["11.11 batch 2", "11.11 Adam"],
         "all digits in each step",
-        {"rows = torch.randint(100, (size,), generator=drawn)": "rows = slice(None)"},
+        {"rows = torch.randint(100, (size,), generator=drawn)": "rows = slice(None)"} | FEWER,
     ),
     (
         ["11.12 share"],
@@ -104,7 +106,7 @@ SABOTAGES = [
         "labels of other digits",
         {"cross_entropy(model(x), labels[:100])": "cross_entropy(model(x), labels[100:200])"},
     ),
-    (["11.13"], "one β₂ for both", {"betas=(0.9, β2)": "betas=(0.9, 0.99)"}),
+    (["11.13"], "one β₂ for both", {"betas=(0.9, β2)": "betas=(0.9, 0.99)", "steps=700": "steps=350"}),
     (["11.14 1"], "β₁ = 0.9", {"(0.95, 0.999)})": "(0.9, 0.999)})"}),
     (["11.14 2"], "momentum 0.8", {'heavy, dampened = {"momentum": 0.9}': 'heavy, dampened = {"momentum": 0.8}'}),
     (["11.14 3"], "the root of the sum", {"loss=lambda model: n * half": "loss=lambda model: n**0.5 * half"}),
