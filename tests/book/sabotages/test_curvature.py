@@ -66,7 +66,10 @@ SABOTAGES = [
     (
         ["11.9 lr·λ_max"],
         "not the best lr but an eighth of it",
-        {"optim.Adam(model.parameters(), lr=lr)\n    for": "optim.Adam(model.parameters(), lr=lr / 8)\n    for"},
+        {
+            "optim.Adam(model.parameters(), lr=lr)\n    for": "optim.Adam(model.parameters(), lr=lr / 8)\n    for",
+            "for seed in range(4)] for g": "for seed in range(1)] for g",
+        },
     ),
     (
         ["11.9 λ_max·RMS(w)"],
