@@ -208,8 +208,8 @@ def _tuned(optimizer: Any, group: Mapping[str, Any], known: dict[Any, Tuned]) ->
     factory = type(optimizer) if isinstance(optimizer, Optimizer) else optimizer
     taken = inspect.signature(factory).parameters
     own = {name: value for name, value in group.items() if name in taken and name not in ("params", "param_names")}
-    if isinstance(optimizer, Optimizer):
-        own["lr"] = group.get("initial_lr", group["lr"])
+    if "initial_lr" in group:
+        own["lr"] = group["initial_lr"]
     values = {**defaults_of(factory), **own}
     key = str(sorted(values.items(), key=lambda item: item[0]))
     if key not in known:

@@ -115,6 +115,15 @@ def test_the_groups_of_an_optimizer_are_kept_and_divided():
     assert all("because" not in g for g in new.param_groups)
 
 
+def test_an_optimizer_without_an_lr_is_refused():
+    class Without(optim.SGD):
+        def __init__(self, params):
+            super().__init__(params, lr=0.1)
+
+    with pytest.raises(ValueError, match="Without: lr has no unit"):
+        width(mlp(64), mlp(16), Without)
+
+
 def test_nothing_changes_but_what_is_returned():
     model, old = model_and_optimizer(optim.AdamW, lr=0.5)
     base = mlp(16, bias=True)
