@@ -75,7 +75,8 @@ def sweep(  # noqa: PLR0913
         seeds: each one the seed of a model's start and of its batches.
         loss_fn: function(outputs, targets) → their mean loss, a 0-d tensor.
         every: a point of a loss curve is the mean loss of that many steps.
-        memory: bytes that the members in training may take together, in one process.
+        memory: bytes that the members in training may take together, in one process.  Convolutions take more for a
+            moment, inside their kernels: 20 % more in a network of 32 channels.
         executor: a ``concurrent.futures.Executor`` to hand jobs to, of a process pool, Dask, submitit, …; ``memory`` is
             then for each of its workers.  By default this process trains, on a CPU in as many threads as torch takes.
         folder: keeps finished members.  A sweep that was stopped continues from there when it is called again.
