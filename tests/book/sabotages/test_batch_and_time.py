@@ -64,7 +64,7 @@ results = {"""
         "labels are at random",
         {
             "train(model, optimizer, batches(20, batch)).weights": (
-                "train(model, optimizer, [(x, torch.randint(10, y.shape)) for x, y in batches(20, 1)]).weights"
+                "train(model, optimizer, [(x, torch.randint_like(y, 10)) for x, y in batches(20, 1)]).weights"
             )
         },
     ),
