@@ -8,11 +8,11 @@ OLDEST := .venv-oldest
 OLDEST_TORCH ?= $(call lower_bound,torch)
 lower_bound = $(shell sed -n 's/^dependencies.*"$(1)>=\([^"]*\)".*/\1/p' pyproject.toml)
 
-.PHONY: book test test-library test-oldest lint browser-test pdf lab bench device-check notebooks atlas zoo environment clean
+.PHONY: book test test-library test-oldest lint browser-test pdf lab bench device-check notebooks atlas zoo real-run environment clean
 .DEFAULT_GOAL := book
 
 # The book's networks are small: a second thread gains nothing, and waits long for its turn on a busy machine.
-book pdf test test-library test-oldest notebooks atlas zoo: export OMP_NUM_THREADS ?= 1
+book pdf test test-library test-oldest notebooks atlas zoo real-run: export OMP_NUM_THREADS ?= 1
 # A progress bar shows times: in a stored output or on a page it would differ from run to run.
 book pdf: export TQDM_DISABLE ?= 1
 
@@ -92,6 +92,10 @@ zoo: environment
 # Tests, chapters and benchmarks on this machine's GPU, or CPU; eight minutes at most.
 device-check: environment
 	@$(RUN) tools/device_check.py
+
+# Record the training of chapter 12 and store it; half an hour on a quiet core.  Stopped, it goes on from where it was.
+real-run: environment
+	@$(RUN) tools/real_run.py
 
 bench: environment
 	@$(RUN) -m pip install -qq --disable-pip-version-check -r benchmarks/requirements.txt

@@ -2,14 +2,14 @@
 
 Read ``claims`` first, a number checked where it is stated; then ``data`` and ``models``, the small problems that are
 trained, ``train``, the loop that trains them, and ``plots``, the look of the figures. ``pretrained`` stands alone: a
-network from PyPI and the words it was trained on. ``zoo`` is a stored result: what the audit says of many trainings.
-Submodules are imported when they are first used.
+network from PyPI and the words it was trained on. ``zoo`` and ``real_run`` are stored results: what the audit says of
+many trainings, and one training, recorded.  Submodules are imported when they are first used.
 """
 
 from importlib import import_module
 from types import ModuleType
 
-__all__ = ["claims", "data", "models", "plots", "pretrained", "train", "zoo"]
+__all__ = ["claims", "data", "models", "plots", "pretrained", "real_run", "train", "zoo"]
 
 
 def __getattr__(name: str) -> ModuleType:

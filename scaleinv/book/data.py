@@ -2,7 +2,9 @@
 
 from collections.abc import Iterator
 from functools import cache
+from pathlib import Path
 from pydoc_data.topics import topics
+from sysconfig import get_path
 
 import torch
 from torch import Tensor
@@ -12,7 +14,7 @@ from scaleinv.book._extra import book_dependencies
 with book_dependencies():
     from sklearn.datasets import load_digits
 
-__all__ = ["batches", "device", "digits", "text", "text_batches"]
+__all__ = ["batches", "device", "digits", "sources", "text", "text_batches"]
 
 
 def device(dtype: torch.dtype = torch.float32) -> torch.device:
@@ -95,6 +97,29 @@ def text() -> Tensor:
     """
     joined = "\n".join(topics[name] for name in sorted(topics))
     return torch.tensor(list(joined.encode("ascii", "ignore")), device="cpu")
+
+
+@cache
+def sources() -> Tensor:
+    """The code of Python's standard library, its top-level modules, as character codes below 128: some five million.
+
+    It differs from one version of Python to the next.
+
+    Returns:
+        A tensor of shape (n,).
+
+    Raises:
+        FileNotFoundError: if this Python comes without the sources of its standard library.
+
+    >>> from scaleinv.book.data import sources
+    >>> len(sources()) > 1_000_000, "import" in bytes(sources()[:5000].tolist()).decode()
+    (True, True)
+    """
+    folder = Path(get_path("stdlib"))
+    modules = [path.read_text(encoding="utf-8", errors="ignore") for path in sorted(folder.glob("*.py"))]
+    if not modules:
+        raise FileNotFoundError(f"{folder} holds no .py file; use a Python with the sources of its standard library")
+    return torch.frombuffer(bytearray("\n".join(modules).encode("ascii", "ignore")), dtype=torch.uint8).long()
 
 
 def text_batches(

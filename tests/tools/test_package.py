@@ -82,7 +82,7 @@ def modules(package):
 
 def test_the_wheel_holds_every_module_the_data_and_the_marker_of_its_types(wheel):
     package = ROOT / "scaleinv"
-    expected = {path for pattern in ("*.py", "*.json", "py.typed") for path in package.rglob(pattern)}
+    expected = {path for pattern in ("*.py", "*.json", "*.npz", "py.typed") for path in package.rglob(pattern)}
     assert {"atlas.json", "sources.json", "py.typed"} <= {path.name for path in expected}
     names = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
     assert names == {path.relative_to(ROOT).as_posix() for path in expected}
