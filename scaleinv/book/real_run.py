@@ -216,7 +216,8 @@ def take_step(
     """
     optimizer.zero_grad()
     parameters = list(model.parameters())
-    losses, gradients = [], []
+    losses: list[float] = []
+    gradients: list[Tensor] = []
     for half in characters.chunk(2):
         error = cross_entropy(model(half[:, :-1]), half[:, 1:])
         (loss / 2 * error).backward()

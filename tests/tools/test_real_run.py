@@ -1,4 +1,4 @@
-"""tools/real_run.py goes on where it was killed, and stores what the chapter reads; on a network that is quickly trained."""
+"""tools/real_run.py goes on where it was killed, and stores what the chapter reads; on a tiny network."""
 
 import importlib.util
 import signal
