@@ -30,9 +30,9 @@ from scaleinv.book.real_run import Settings, Step, Text  # noqa: E402
 
 EVERY = 10  # steps between two looks at the tensors
 VALIDATED_EVERY = 100
-SNAPSHOTS = (10, 30, 100, 200, 400, 700, 1000, 1300, 1600, 2000)  # steps after which weights and v are kept
+SNAPSHOTS = (100, 400, 1000, 1600, 2000)  # steps after which weights and v are kept
 SAVED_EVERY = 30.0  # seconds
-PRODUCTS = 15  # Hessian-vector products for an eigenvalue
+PRODUCTS = 12  # Hessian-vector products for an eigenvalue
 LARGER = 8  # times the batch, for the noise of larger batches
 
 
@@ -243,23 +243,33 @@ class Afterwards:
         return {"moved": torch.stack(ways).tolist(), "unused_rms": unused.square().mean().sqrt().item()}
 
     def curvature(self):
-        """Largest eigenvalues on a batch that no step saw."""
-        characters = self.run.text.batch(self.settings.steps).to(self.run.on)
+        """lr·λ_max(P⁻¹H) on a batch that no step saw, on a quarter of it, and for the blocks' matrices alone."""
+        whole = self.sharpness(self.optimizer, self.settings.size)
+        return {
+            "threshold": whole.threshold,
+            "sharpness": whole.lr_sharpness,
+            "sharpness_error": whole.lr_error,
+            "sharpness_quarter": self.sharpness(self.optimizer, self.settings.size // 4).lr_sharpness,
+            "sharpness_blocks": self.sharpness(self.of_blocks(), self.settings.size).lr_sharpness,
+        }
+
+    def sharpness(self, optimizer, size):
+        characters = self.run.text.batch(self.settings.steps)[:size].to(self.run.on)
 
         def loss():
             # attention's fast kernels have no second derivative
             with sdpa_kernel(SDPBackend.MATH):
                 return cross_entropy(self.model(characters[:, :-1]), characters[:, 1:])
 
-        plain = sharpness(self.model, loss, accuracy=0.02, products=PRODUCTS)
-        adam = sharpness(self.model, loss, self.optimizer, accuracy=0.02, products=PRODUCTS)
-        return {
-            "curvature": plain.value,
-            "curvature_error": plain.error,
-            "lr_sharpness": adam.lr_sharpness,
-            "lr_sharpness_error": adam.lr_error,
-            "threshold": adam.threshold,
-        }
+        return sharpness(self.model, loss, optimizer, accuracy=0.02, products=PRODUCTS)
+
+    def of_blocks(self):
+        """The same optimizer, of the blocks' matrices alone."""
+        group = self.optimizer.param_groups[0]
+        matrices = [p for p in self.model.blocks.parameters() if p.ndim == 2]
+        optimizer = torch.optim.AdamW([{**group, "params": matrices}])
+        optimizer.state.update({p: self.optimizer.state[p] for p in matrices})
+        return optimizer
 
     def noise(self):
         """The signal's share at LARGER times the batch, from two batches of that size that no step saw."""
@@ -329,7 +339,7 @@ def main(folder, stored=STORED, settings=Settings(), characters=None):  # noqa: 
     run = Run(settings, folder, characters)
     print(f"{run.about}, from step {run.step}")
     run.train()
-    about = run.about | {"other_units": in_other_units(run)}
+    about = run.about | {"pairs_loss": run.text.pairs_loss(), "other_units": in_other_units(run)}
     arrays = run.arrays() | Afterwards(run).arrays() | {"about": np.array(json.dumps(about))}
     with (partial := stored.with_suffix(".partial")).open("wb") as file:
         np.savez_compressed(file, **arrays)

@@ -132,6 +132,19 @@ class Text:
         counts = torch.bincount(self.characters[: self.training], minlength=128)
         return (counts == 0).nonzero().flatten()
 
+    def pairs_loss(self) -> float:
+        """The loss, on the part that is held out, of a table of which character follows which in the training part.
+
+        >>> import torch
+        >>> from scaleinv.book.real_run import Settings, Text
+        >>> round(Text(Settings(), torch.arange(400_000) % 128).pairs_loss(), 2)
+        0.0
+        """
+        pairs = self.characters[:-1] * 128 + self.characters[1:]
+        counts = torch.bincount(pairs[: self.training], minlength=128**2).reshape(128, 128) + 0.01
+        follows = counts / counts.sum(dim=1, keepdim=True)
+        return -follows.flatten()[pairs[self.training :]].log().mean().item()
+
     def sha256(self) -> str:
         """A digest of the text, which differs from one version of Python to another.
 
