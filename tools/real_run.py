@@ -30,7 +30,7 @@ from scaleinv.book.real_run import Settings, Step, Text  # noqa: E402
 
 EVERY = 10  # steps between two looks at the tensors
 VALIDATED_EVERY = 100
-SNAPSHOTS = (100, 400, 1000, 1600, 2000)  # steps after which weights and v are kept
+SNAPSHOTS = (100, 400, 1000, 2000)  # steps after which weights and v are kept
 SAVED_EVERY = 30.0  # seconds
 PRODUCTS = 12  # Hessian-vector products for an eigenvalue
 LARGER = 8  # times the batch, for the noise of larger batches
