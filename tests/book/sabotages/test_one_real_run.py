@@ -12,7 +12,7 @@ SABOTAGES = [
     (
         ["12.3 share"],
         "other tensors",
-        {'entries.sel(parameter="token.weight")': 'entries.sel(parameter="head.weight")'},
+        {'entries.sel(parameter="token.weight")': 'entries.sel(parameter="position.weight")'},
     ),
     (["12.3 most"], "an earlier record", {"run.eps_entries.isel(recorded=-1)": "run.eps_entries.isel(recorded=30)"}),
     (
@@ -57,10 +57,6 @@ SABOTAGES = [
     (["12.19"], "max_norm is not converted", {"settings.max_norm * loss / weight": "settings.max_norm * loss"}),
     (["12.20"], "no clipping at all", {"    if theirs:\n": "    if False:\n"}),
     (["12.21"], "a smaller lr", {"(1 - settings.lr * settings.weight_decay) ** 2 * square + settings.lr**2": "square"}),
-    (
-        ["12.22"],
-        "half of the decay",
-        {"(1 - now * settings.weight_decay) ** 2 *": "(1 - now) *"},
-    ),
+    (["12.22"], "no noise", {"* square + now**2, count + 1": "* square, count + 1"}),
     (["12.23"], "another factor of the loss", {"loss=2.0**-10)\ngroup": "loss=2.0**-9)\ngroup"}),
 ]
