@@ -200,6 +200,10 @@ class Step:
         norm: of the whole gradient before clipping, unit L·W⁻¹.
         factor: by which clipping multiplied the gradient.
         first: of each parameter, the gradient of the first half of the batch, not clipped.
+
+    >>> from scaleinv.book.real_run import Step
+    >>> Step(loss=2.5, norm=4.0, factor=0.25, first=[]).factor
+    0.25
     """
 
     loss: float
@@ -225,7 +229,7 @@ def take_step(
     >>> model = network(Settings(width=8, depth=1, heads=2))
     >>> optimizer, _ = optimizer_and_schedule(model, Settings())
     >>> round(take_step(model, optimizer, torch.zeros(4, 9, dtype=torch.long), 1.0).loss, 1)
-    4.9
+    4.8
     """
     optimizer.zero_grad()
     parameters = list(model.parameters())
