@@ -197,6 +197,13 @@ def test_code_cells_are_short(path):
     assert length_faults(read(path)) == []
 
 
+@every_notebook
+def test_no_text_has_a_control_character(path):
+    """As a ``\\b`` of a formula that was written without its second backslash becomes."""
+    sources = ["".join(cell["source"]) for cell in read(path)["cells"]]
+    assert [source for source in sources if re.search(r"[\x00-\x09\x0b-\x1f]", source)] == []
+
+
 def test_the_table_of_contents_names_every_notebook_and_only_existing_files():
     def files(entry):
         if isinstance(entry, dict):
