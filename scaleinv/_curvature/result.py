@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+from scaleinv._report import json_value
 from scaleinv.units import Unit
 
 
@@ -61,7 +62,7 @@ class Sharpness:
         2.0
         """
         numbers = {**vars(self), "unit": str(self.unit), "share": self.share}
-        return {name: None if value != value else value for name, value in numbers.items()}
+        return {name: json_value(value) for name, value in numbers.items()}
 
     def line(self) -> str:
         """One line: the pure number and its share of the threshold, or the eigenvalue without an optimizer.

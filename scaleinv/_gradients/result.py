@@ -14,7 +14,7 @@ from rich.text import Text
 from scaleinv._audit import fold_names
 from scaleinv._gradients.row import ComparedGradient, together
 from scaleinv._gradients.verdict import Verdict
-from scaleinv._report import as_text, percent, table
+from scaleinv._report import as_text, json_value, percent, table
 from scaleinv.changes import Change
 
 if TYPE_CHECKING:
@@ -115,15 +115,15 @@ class GradientComparison:
         return {
             "kind": self.kind,
             "text": self.verdict.text,
-            "factor": _number(self.factor),
-            "loss_times": _number(self.change.loss) if self.change else None,
-            "cosine": _number(self.cosine),
-            "rest": _number(self.rest),
+            "factor": json_value(self.factor),
+            "loss_times": json_value(self.change.loss) if self.change else None,
+            "cosine": json_value(self.cosine),
+            "rest": json_value(self.rest),
             "notes": list(self.verdict.notes),
             "seen": " ".join(self.seen.split()),
-            "noise": _number(self.noise),
-            "tolerance": _number(self.tolerance),
-            "tensors": [{name: _number(value) for name, value in asdict(row).items()} for row in self.rows],
+            "noise": json_value(self.noise),
+            "tolerance": json_value(self.tolerance),
+            "tensors": [{name: json_value(value) for name, value in asdict(row).items()} for row in self.rows],
             "terms": {term: each.as_dict() for term, each in self.terms.items()},
         }
 
@@ -187,7 +187,3 @@ def _cells(rows: Sequence[ComparedGradient]) -> tuple[str, str, str]:
         return _WORDS[first.status], "", ""
     worst = max(rows, key=lambda row: row.rest)
     return f"{worst.factor:.4g}", f"{worst.cosine:.4g}", percent(worst.rest)
-
-
-def _number(value: Any) -> Any:
-    return None if isinstance(value, float) and not math.isfinite(value) else value

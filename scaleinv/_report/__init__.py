@@ -15,7 +15,7 @@ from scaleinv._report.figure import (
     short_name,
 )
 from scaleinv._report.table import percent, table, value_text
-from scaleinv._report.text import as_json, as_text
+from scaleinv._report.text import as_json, as_text, json_value
 
 __all__ = [
     "BLUE",
@@ -26,6 +26,7 @@ __all__ = [
     "as_json",
     "as_text",
     "has_matplotlib",
+    "json_value",
     "label",
     "legend",
     "new_figure",

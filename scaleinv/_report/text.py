@@ -2,6 +2,7 @@
 
 import io
 import json
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -29,3 +30,13 @@ def as_json(document: Mapping[str, Any]) -> str:
     '{\\n "unit": "L W⁻¹"\\n}'
     """
     return json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False)
+
+
+def json_value(value: Any) -> Any:
+    """The value as JSON has it: None for a float that is NaN or infinite.
+
+    >>> from scaleinv._report import json_value
+    >>> json_value(0.5), json_value(float("nan")), json_value("L")
+    (0.5, None, 'L')
+    """
+    return None if isinstance(value, float) and not math.isfinite(value) else value

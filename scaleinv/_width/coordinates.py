@@ -18,7 +18,7 @@ from tqdm import tqdm
 from scaleinv._checks import check_count
 from scaleinv._float64 import in_float64
 from scaleinv._random_state import kept_random_state
-from scaleinv._report import as_text
+from scaleinv._report import as_text, json_value
 from scaleinv._width.coordinate_picture import plot_check
 from scaleinv._width.coordinate_report import LEVEL, check_report, page_of, sentence
 from scaleinv.curves import slope
@@ -256,11 +256,7 @@ def _verdict(value: float, error: float) -> str:
 
 
 def _plain(rows: list[dict[Any, Any]]) -> list[dict[str, Any]]:
-    return [{str(key): _number(value) for key, value in row.items()} for row in rows]
-
-
-def _number(value: Any) -> Any:
-    return None if isinstance(value, float) and not np.isfinite(value) else value
+    return [{str(key): json_value(value) for key, value in row.items()} for row in rows]
 
 
 __all__ = ["CoordinateCheck", "coordinate_check"]
